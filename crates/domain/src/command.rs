@@ -1,0 +1,492 @@
+//! The commands: every change of durable state there is, the keys each reads, and what can come of it.
+//!
+//! A command carries every immutable fact that its keys need (which partner, which bill), read beforehand
+//! without locks. Its decision checks them again.
+
+use crate::{
+    invoice::{BankReceipt, Invoice, InvoiceNumber, NotPaidProof, Presentment},
+    ledger::{Account, AccountKind, Slot},
+    money::Rupiah,
+    partner::{PartnerId, PartnerStatus},
+    product::Product,
+    record::{Incident, IncidentKind, Resolution},
+    rows::{Claim, Counter, Keys},
+    time::{BusinessDate, Timestamp},
+    value::{AgentCode, ChassisNumber, Environment, PaymentCode, ProductCode, Secret, UpstreamId, Username},
+};
+use serde::{Deserialize, Serialize};
+
+/// A change of durable state.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Reserve a block of invoice numbers. → [`Accepted::Numbers`]
+    ReserveInvoiceNumbers {
+        /// How many.
+        count: u32,
+    },
+    /// Record an inquiry, with its bill or its refusal. → [`Accepted::Done`]
+    RecordInquiry(Box<RecordInquiry>),
+    /// Reserve the money of a payment. → [`Accepted::Invoice`]
+    BeginPayment(Box<BeginPayment>),
+    /// Book the outcome of a payment. → [`Accepted::Invoice`], [`Accepted::AlreadySettled`] or
+    /// [`Accepted::Contradiction`]
+    SettlePayment(Box<SettlePayment>),
+    /// Propose how an open payment ends. → [`Accepted::Done`]
+    ProposeResolution(Box<ProposeResolution>),
+    /// Approve another operator's proposal and settle by it. → [`Accepted::Invoice`]
+    ApproveResolution(Box<ApproveResolution>),
+    /// Write off a contradiction against dispute loss. → [`Accepted::Entry`]
+    CorrectIncident(Box<CorrectIncident>),
+    /// Note an incident. → [`Accepted::Done`]
+    RaiseIncident(Box<RaiseIncident>),
+    /// Credit a partner's deposit. → [`Accepted::Entry`]
+    TopUp(Box<TopUp>),
+    /// Register a partner. → [`Accepted::Partner`]
+    AddPartner(Box<AddPartner>),
+    /// Change a partner. → [`Accepted::Done`]
+    ChangePartner {
+        /// Who.
+        id: PartnerId,
+        /// What.
+        change: PartnerChange,
+    },
+    /// Write a product whole. → [`Accepted::Done`]
+    SaveProduct(Box<Product>),
+    /// Give an upstream its number, or find it. → [`Accepted::Upstream`]
+    RegisterUpstream {
+        /// The configured name.
+        name: String,
+    },
+    /// Make everything in the sandbox payable again. → [`Accepted::Done`]
+    ResetSandbox,
+}
+
+/// See [`Command::RecordInquiry`].
+#[derive(Clone, Debug)]
+pub struct RecordInquiry {
+    /// In state INQUIRY or FAILURE, numbered from a reserved block.
+    pub invoice: Invoice,
+    /// Its wide half.
+    pub presentment: Presentment,
+}
+
+/// What a payment's keys are made of: immutable facts of its invoice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PaymentFacts {
+    /// The invoice.
+    pub invoice: InvoiceNumber,
+    /// Its environment.
+    pub environment: Environment,
+    /// Its partner.
+    pub partner: PartnerId,
+    /// Its upstream.
+    pub upstream: UpstreamId,
+    /// Its product.
+    pub product: ProductCode,
+    /// Its vehicle.
+    pub chassis: ChassisNumber,
+    /// Its bill.
+    pub payment_code: PaymentCode,
+}
+
+impl PaymentFacts {
+    /// The facts of an invoice; `None` if its inquiry failed.
+    pub fn of(invoice: &Invoice) -> Option<Self> {
+        Some(Self {
+            invoice: invoice.number,
+            environment: invoice.environment,
+            partner: invoice.partner,
+            upstream: invoice.upstream,
+            product: invoice.product.clone(),
+            chassis: invoice.chassis.clone(),
+            payment_code: invoice.payment_code.clone()?,
+        })
+    }
+
+    /// The claim on the bill.
+    pub fn bill_claim(&self) -> Claim {
+        Claim::PaymentCode(self.environment, self.upstream, self.payment_code.clone())
+    }
+
+    /// The claim on the vehicle.
+    pub fn vehicle_claim(&self) -> Claim {
+        Claim::Chassis(self.environment, self.product.clone(), self.chassis.clone())
+    }
+
+    fn add_keys(&self, keys: &mut Keys) {
+        keys.invoices.insert(self.invoice);
+        keys.claims.insert(self.bill_claim());
+        keys.claims.insert(self.vehicle_claim());
+        keys.balances.insert(Account::deposit(self.environment, self.partner));
+        keys.balances.insert(Account::reserved(self.environment, self.partner));
+    }
+
+    fn add_settlement_keys(&self, slot: Slot, keys: &mut Keys) {
+        self.add_keys(keys);
+        keys.balances.insert(Account::bank_payable(self.environment, self.upstream, slot));
+        keys.balances.insert(Account::house(AccountKind::FeeIncome, self.environment, slot));
+        keys.balances.insert(Account::house(AccountKind::CashbackExpense, self.environment, slot));
+        keys.incidents.insert((self.invoice.get(), IncidentKind::PaidAfterRefund));
+        keys.incidents.insert((self.invoice.get(), IncidentKind::NotPaidAfterConfirm));
+    }
+}
+
+/// See [`Command::BeginPayment`].
+#[derive(Clone, Debug)]
+pub struct BeginPayment {
+    /// Which payment.
+    pub facts: PaymentFacts,
+    /// Now.
+    pub at: Timestamp,
+    /// The bank's business day, now.
+    pub business_date: BusinessDate,
+    /// See [`crate::invoice::Attempt::send_before`].
+    pub send_before: Timestamp,
+    /// See [`crate::invoice::Attempt::resolve_after`].
+    pub resolve_after: Timestamp,
+    /// See [`crate::invoice::Attempt::identity`].
+    pub identity: String,
+}
+
+/// What became of a payment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The bank took it.
+    Paid {
+        /// Its proof.
+        receipt: BankReceipt,
+        /// The amount it took: must be the invoice's amount due.
+        amount: Rupiah,
+    },
+    /// It is certain that the bank did not take it.
+    NotPaid(NotPaidProof),
+}
+
+/// See [`Command::SettlePayment`].
+#[derive(Clone, Debug)]
+pub struct SettlePayment {
+    /// Which payment.
+    pub facts: PaymentFacts,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Now.
+    pub at: Timestamp,
+}
+
+/// See [`Command::ProposeResolution`].
+#[derive(Clone, Debug)]
+pub struct ProposeResolution {
+    /// The invoice.
+    pub invoice: InvoiceNumber,
+    /// The proposed end.
+    pub resolution: Resolution,
+    /// Who proposes.
+    pub operator: String,
+    /// What it relies on.
+    pub reference: String,
+    /// Why.
+    pub reason: String,
+    /// Now.
+    pub at: Timestamp,
+}
+
+/// See [`Command::ApproveResolution`].
+#[derive(Clone, Debug)]
+pub struct ApproveResolution {
+    /// Which payment.
+    pub facts: PaymentFacts,
+    /// Who approves; not who proposed.
+    pub operator: String,
+    /// Now.
+    pub at: Timestamp,
+}
+
+/// See [`Command::CorrectIncident`].
+#[derive(Clone, Debug)]
+pub struct CorrectIncident {
+    /// Which payment.
+    pub facts: PaymentFacts,
+    /// Which contradiction.
+    pub kind: IncidentKind,
+    /// Who books it.
+    pub operator: String,
+    /// What it relies on.
+    pub reference: String,
+    /// Now.
+    pub at: Timestamp,
+}
+
+/// See [`Command::RaiseIncident`].
+#[derive(Clone, Debug)]
+pub struct RaiseIncident {
+    /// The invoice, if one is known.
+    pub invoice: Option<InvoiceNumber>,
+    /// What is wrong.
+    pub kind: IncidentKind,
+    /// Details, without personal data.
+    pub detail: String,
+    /// Now.
+    pub at: Timestamp,
+}
+
+/// See [`Command::TopUp`].
+#[derive(Clone, Debug)]
+pub struct TopUp {
+    /// The partner's environment.
+    pub environment: Environment,
+    /// Whose deposit.
+    pub partner: PartnerId,
+    /// How much: more than nothing.
+    pub amount: Rupiah,
+    /// The incoming transfer's reference: booked once per environment, for ever.
+    pub reference: String,
+    /// Who books it.
+    pub operator: String,
+    /// Now.
+    pub at: Timestamp,
+}
+
+/// See [`Command::AddPartner`].
+#[derive(Clone, Debug)]
+pub struct AddPartner {
+    /// Live or sandbox.
+    pub environment: Environment,
+    /// Log-in name.
+    pub username: Username,
+    /// The business's name.
+    pub name: String,
+    /// `kodeagen`.
+    pub agent_code: AgentCode,
+    /// How far below zero the deposit may go.
+    pub credit_limit: Rupiah,
+    /// Argon2id hash.
+    pub password_hash: Secret,
+    /// Networks that may call; empty means any.
+    pub allowed_networks: Vec<String>,
+}
+
+/// See [`Command::ChangePartner`].
+#[derive(Clone, Debug)]
+pub enum PartnerChange {
+    /// Suspend or resume.
+    Status(PartnerStatus),
+    /// A new password.
+    PasswordHash(Secret),
+    /// A new allow-list.
+    AllowedNetworks(Vec<String>),
+    /// A new credit limit.
+    CreditLimit(Rupiah),
+}
+
+impl Command {
+    /// The rows that the decision reads.
+    pub fn add_keys(&self, slot: Slot, keys: &mut Keys) {
+        match self {
+            Self::ReserveInvoiceNumbers { .. } => {
+                keys.counters.insert(Counter::Invoice);
+            }
+            // A fresh number from a reserved block: there is nothing to read.
+            Self::RecordInquiry(_) => {}
+            Self::BeginPayment(begin) => {
+                begin.facts.add_keys(keys);
+                keys.partners.insert(begin.facts.partner);
+            }
+            Self::SettlePayment(settle) => settle.facts.add_settlement_keys(slot, keys),
+            Self::ProposeResolution(propose) => {
+                keys.invoices.insert(propose.invoice);
+                keys.proposals.insert(propose.invoice);
+            }
+            Self::ApproveResolution(approve) => {
+                approve.facts.add_settlement_keys(slot, keys);
+                keys.proposals.insert(approve.facts.invoice);
+            }
+            Self::CorrectIncident(correct) => {
+                let facts = &correct.facts;
+                keys.invoices.insert(facts.invoice);
+                keys.incidents.insert((facts.invoice.get(), correct.kind));
+                keys.balances.insert(Account::bank_payable(facts.environment, facts.upstream, slot));
+                keys.balances.insert(Account::house(AccountKind::DisputeLoss, facts.environment, slot));
+                keys.counters.insert(Counter::Entry);
+            }
+            Self::RaiseIncident(raise) => {
+                keys.incidents.insert(raise.key());
+            }
+            Self::TopUp(top_up) => {
+                keys.partners.insert(top_up.partner);
+                keys.claims.insert(top_up.claim());
+                keys.balances.insert(Account::deposit(top_up.environment, top_up.partner));
+                keys.balances.insert(Account::house(AccountKind::BankCash, top_up.environment, slot));
+                keys.counters.insert(Counter::Entry);
+            }
+            Self::AddPartner(add) => {
+                keys.claims.insert(Claim::Username(add.username.clone()));
+                keys.counters.insert(Counter::Partner);
+            }
+            Self::ChangePartner { id, .. } => {
+                keys.partners.insert(*id);
+            }
+            Self::SaveProduct(product) => {
+                keys.products.insert((product.environment, product.code.clone()));
+            }
+            Self::RegisterUpstream { name } => {
+                keys.claims.insert(Claim::Upstream(name.clone()));
+                keys.counters.insert(Counter::Upstream);
+            }
+            Self::ResetSandbox => {
+                keys.counters.insert(Counter::SandboxReset);
+            }
+        }
+    }
+
+    /// The partner whose turn in the queue the command takes; none for the gateway's own.
+    pub fn partner(&self) -> Option<PartnerId> {
+        match self {
+            Self::RecordInquiry(record) => Some(record.invoice.partner),
+            Self::BeginPayment(begin) => Some(begin.facts.partner),
+            _ => None,
+        }
+    }
+
+    /// Whether the command belongs to the settlement lane: served first, never shed.
+    pub fn is_settlement(&self) -> bool {
+        matches!(
+            self,
+            Self::SettlePayment(_)
+                | Self::ApproveResolution(_)
+                | Self::ProposeResolution(_)
+                | Self::CorrectIncident(_)
+                | Self::RaiseIncident(_)
+        )
+    }
+}
+
+impl TopUp {
+    /// The claim on the reference.
+    pub fn claim(&self) -> Claim {
+        Claim::DepositReference(self.environment, self.reference.clone())
+    }
+}
+
+impl RaiseIncident {
+    /// What the incident is kept under.
+    pub fn key(&self) -> (i64, IncidentKind) {
+        (self.invoice.map_or(0, InvoiceNumber::get), self.kind)
+    }
+
+    /// The incident as a row, following on what is known.
+    pub fn into_incident(self, known: Option<&Incident>) -> Incident {
+        Incident {
+            invoice: self.invoice,
+            kind: self.kind,
+            detail: self.detail,
+            first_at: known.map_or(self.at, |incident| incident.first_at),
+            last_at: self.at,
+            count: known.map_or(1, |incident| incident.count.saturating_add(1)),
+            corrected_by: known.and_then(|incident| incident.corrected_by),
+        }
+    }
+}
+
+/// What a command brought about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is done.
+    Done,
+    /// The first of the reserved invoice numbers.
+    Numbers {
+        /// The first number; the rest follow on.
+        first: InvoiceNumber,
+    },
+    /// The invoice as it is now.
+    Invoice(Box<Invoice>),
+    /// The same outcome was booked before; nothing changed.
+    AlreadySettled(Box<Invoice>),
+    /// Another outcome is final; nothing moved, and an incident was raised.
+    Contradiction(Box<Invoice>),
+    /// The partner's number.
+    Partner(PartnerId),
+    /// The upstream's number.
+    Upstream(UpstreamId),
+    /// The manual entry's number.
+    Entry(i64),
+}
+
+/// Which rule a command would have broken. In the order in which they are checked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum Rejection {
+    /// No such invoice, or another partner's, or other facts than the command's.
+    #[error("the invoice is unknown")]
+    InvoiceUnknown,
+    /// Its inquiry failed.
+    #[error("the invoice's inquiry failed")]
+    InquiryFailed,
+    /// Its payment is under way.
+    #[error("the invoice is pending")]
+    InvoicePending,
+    /// Its payment is done.
+    #[error("the invoice is paid")]
+    InvoicePaid,
+    /// Its payment failed.
+    #[error("the invoice is refunded")]
+    InvoiceRefunded,
+    /// It has no payment.
+    #[error("the invoice has no payment")]
+    NotBegun,
+    /// It is from another business day, or its bill has lapsed.
+    #[error("the invoice has expired")]
+    InvoiceExpired,
+    /// No such partner.
+    #[error("the partner is unknown")]
+    PartnerUnknown,
+    /// The partner is suspended.
+    #[error("the partner is suspended")]
+    PartnerSuspended,
+    /// Another invoice is paying the bill.
+    #[error("another invoice is paying the bill")]
+    BillBeingPaid,
+    /// Another invoice has paid the bill.
+    #[error("another invoice has paid the bill")]
+    BillPaid,
+    /// The deposit does not cover it.
+    #[error("the partner's balance is short")]
+    BalanceShort,
+    /// The bank took another amount than it was asked for.
+    #[error("the bank's amount differs from the invoice's")]
+    AmountDiffers,
+    /// "Not found" was answered to a question asked before the horizon.
+    #[error("the question was asked before the in-flight horizon")]
+    AskedTooEarly,
+    /// No proposal to approve.
+    #[error("nobody has proposed a resolution for this invoice")]
+    NothingProposed,
+    /// Another proposal stands.
+    #[error("another resolution is proposed already")]
+    AlreadyProposed,
+    /// The same operator proposed it.
+    #[error("a second operator must approve")]
+    SameOperator,
+    /// No such incident, or it is of a kind that moves no money.
+    #[error("there is no such incident to correct")]
+    NothingToCorrect,
+    /// The incident was corrected before.
+    #[error("the incident has been corrected")]
+    AlreadyCorrected,
+    /// The reference is booked.
+    #[error("the reference has been booked")]
+    ReferenceUsed,
+    /// The user name is taken.
+    #[error("the user name is taken")]
+    UsernameTaken,
+    /// A number, amount or text is outside its limits.
+    #[error("a value is outside its limits")]
+    OutOfLimits,
+    /// All numbers are given out.
+    #[error("no numbers are left")]
+    NumbersExhausted,
+    /// The decision panicked, or the store refused the rows: a bug of ours.
+    #[error("the command cannot be carried out")]
+    Impossible,
+}
+
+/// What became of one command of a batch.
+pub type Decision = Result<Accepted, Rejection>;

@@ -1,0 +1,111 @@
+//! Partners, products, upstreams, number blocks, and the sandbox.
+
+use super::{Decided, is_operator_text, next};
+use crate::{
+    command::{Accepted, AddPartner, PartnerChange, Rejection},
+    invoice::InvoiceNumber,
+    limits,
+    partner::{Partner, PartnerId, PartnerStatus},
+    product::Product,
+    rows::{Changes, Claim, Counter, Rows},
+    value::UpstreamId,
+};
+
+pub(super) fn reserve_invoice_numbers(rows: &Rows, count: u32) -> Decided {
+    if count == 0 || count > limits::invoice_block_max {
+        return Err(Rejection::OutOfLimits);
+    }
+    let last_given = rows.counter(Counter::Invoice).max(limits::invoice_number_first - 1);
+    let last = last_given + i64::from(count);
+    if last > limits::invoice_number_last {
+        return Err(Rejection::NumbersExhausted);
+    }
+    let mut changes = Changes::default();
+    changes.counters.insert(Counter::Invoice, last);
+    Ok((Accepted::Numbers { first: InvoiceNumber::new(last_given + 1) }, changes))
+}
+
+pub(super) fn add_partner(rows: &Rows, add: &AddPartner) -> Decided {
+    if !is_operator_text(&add.name)
+        || !(0..=limits::amount_rupiah_max).contains(&add.credit_limit.get())
+    {
+        return Err(Rejection::OutOfLimits);
+    }
+    let claim = Claim::Username(add.username.clone());
+    if rows.claim(&claim).is_some() {
+        return Err(Rejection::UsernameTaken);
+    }
+    let mut changes = Changes::default();
+    let number = next(rows, &mut changes, Counter::Partner);
+    let id = PartnerId(u32::try_from(number).map_err(|_| Rejection::NumbersExhausted)?);
+    changes.claims.insert(claim, Some(number));
+    changes.partners.insert(
+        id,
+        Partner {
+            id,
+            environment: add.environment,
+            username: add.username.clone(),
+            name: add.name.clone(),
+            agent_code: add.agent_code.clone(),
+            status: PartnerStatus::Active,
+            credit_limit: add.credit_limit,
+            password_hash: add.password_hash.clone(),
+            allowed_networks: add.allowed_networks.clone(),
+        },
+    );
+    Ok((Accepted::Partner(id), changes))
+}
+
+pub(super) fn change_partner(rows: &Rows, id: PartnerId, change: &PartnerChange) -> Decided {
+    let mut partner = rows.partner(id).ok_or(Rejection::PartnerUnknown)?.clone();
+    match change {
+        PartnerChange::Status(status) => partner.status = *status,
+        PartnerChange::PasswordHash(hash) => partner.password_hash = hash.clone(),
+        PartnerChange::AllowedNetworks(networks) => partner.allowed_networks.clone_from(networks),
+        PartnerChange::CreditLimit(limit) => {
+            if !(0..=limits::amount_rupiah_max).contains(&limit.get()) {
+                return Err(Rejection::OutOfLimits);
+            }
+            partner.credit_limit = *limit;
+        }
+    }
+    let mut changes = Changes::default();
+    changes.partners.insert(id, partner);
+    Ok((Accepted::Done, changes))
+}
+
+pub(super) fn save_product(product: &Product) -> Decided {
+    let in_limits = |amount: i64| (0..=limits::amount_rupiah_max).contains(&amount);
+    if !is_operator_text(&product.name)
+        || !in_limits(product.fee.get())
+        || !in_limits(product.cashback.get())
+    {
+        return Err(Rejection::OutOfLimits);
+    }
+    let mut changes = Changes::default();
+    changes.products.insert((product.environment, product.code.clone()), product.clone());
+    Ok((Accepted::Done, changes))
+}
+
+pub(super) fn register_upstream(rows: &Rows, name: &str) -> Decided {
+    if !is_operator_text(name) {
+        return Err(Rejection::OutOfLimits);
+    }
+    let claim = Claim::Upstream(name.to_owned());
+    let id = |number: i64| u32::try_from(number).map(UpstreamId).map_err(|_| Rejection::NumbersExhausted);
+    if let Some(owner) = rows.claim(&claim) {
+        return Ok((Accepted::Upstream(id(owner)?), Changes::default()));
+    }
+    let mut changes = Changes::default();
+    let number = next(rows, &mut changes, Counter::Upstream);
+    changes.claims.insert(claim, Some(number));
+    Ok((Accepted::Upstream(id(number)?), changes))
+}
+
+/// The simulated bank forgets what was paid; the gateway gives up its claims on those bills. Invoices,
+/// postings and balances stay.
+pub(super) fn reset_sandbox(rows: &Rows) -> (Accepted, Changes) {
+    let mut changes = Changes { release_settled_sandbox_claims: true, ..Changes::default() };
+    next(rows, &mut changes, Counter::SandboxReset);
+    (Accepted::Done, changes)
+}

@@ -1,0 +1,145 @@
+//! What operators decide, and what they are told: proposals, approvals, incidents, corrections.
+
+use super::{Decided, book, is_operator_text, next, settle::conclude};
+use crate::{
+    command::{
+        Accepted, ApproveResolution, CorrectIncident, Outcome, PaymentFacts, ProposeResolution, RaiseIncident,
+        Rejection,
+    },
+    invoice::{NotPaidProof, State},
+    ledger::{Account, AccountKind, Slot, Step},
+    limits,
+    record::{Entry, EntryKind, IncidentKind, Proposal, Resolution},
+    rows::{Changes, Counter, Rows},
+};
+
+pub(super) fn propose(rows: &Rows, propose: &ProposeResolution) -> Decided {
+    let invoice = rows.invoice(propose.invoice).ok_or(Rejection::InvoiceUnknown)?;
+    match invoice.state {
+        State::Pending { .. } => {}
+        State::Confirm { .. } => return Err(Rejection::InvoicePaid),
+        State::Refund { .. } => return Err(Rejection::InvoiceRefunded),
+        State::Inquiry | State::Failure { .. } => return Err(Rejection::NotBegun),
+    }
+    if ![&propose.operator, &propose.reference, &propose.reason].into_iter().all(|t| is_operator_text(t)) {
+        return Err(Rejection::OutOfLimits);
+    }
+    if let Resolution::Paid { receipt } = &propose.resolution {
+        let reference = &receipt.reference_number;
+        let trace = &receipt.trace_number;
+        if !is_operator_text(reference)
+            || reference.len() > limits::reference_number_chars_max
+            || trace.len() != 6
+            || !trace.bytes().all(|b| b.is_ascii_digit())
+        {
+            return Err(Rejection::OutOfLimits);
+        }
+    }
+    // Whoever proposed may change the proposal; another operator's stands until it is approved.
+    if rows.proposal(propose.invoice).is_some_and(|standing| standing.operator != propose.operator) {
+        return Err(Rejection::AlreadyProposed);
+    }
+    let proposal = Proposal {
+        invoice: propose.invoice,
+        resolution: propose.resolution.clone(),
+        operator: propose.operator.clone(),
+        reference: propose.reference.clone(),
+        reason: propose.reason.clone(),
+        at: propose.at,
+    };
+    let mut changes = Changes::default();
+    changes.proposals.insert(propose.invoice, Some(proposal));
+    Ok((Accepted::Done, changes))
+}
+
+pub(super) fn approve(rows: &Rows, approve: &ApproveResolution, slot: Slot) -> Decided {
+    let facts = &approve.facts;
+    let invoice = rows.invoice(facts.invoice).ok_or(Rejection::InvoiceUnknown)?;
+    if PaymentFacts::of(invoice).as_ref() != Some(facts) {
+        return Err(Rejection::InvoiceUnknown);
+    }
+    let attempt = match &invoice.state {
+        State::Pending { attempt } => attempt,
+        State::Confirm { .. } => return Err(Rejection::InvoicePaid),
+        State::Refund { .. } => return Err(Rejection::InvoiceRefunded),
+        State::Inquiry | State::Failure { .. } => return Err(Rejection::NotBegun),
+    };
+    let proposal = rows.proposal(facts.invoice).ok_or(Rejection::NothingProposed)?;
+    if !is_operator_text(&approve.operator) {
+        return Err(Rejection::OutOfLimits);
+    }
+    if proposal.operator.trim().eq_ignore_ascii_case(approve.operator.trim()) {
+        return Err(Rejection::SameOperator);
+    }
+    let outcome = match &proposal.resolution {
+        Resolution::Paid { receipt } => {
+            Outcome::Paid { receipt: receipt.clone(), amount: invoice.amount_due() }
+        }
+        Resolution::NotPaid => Outcome::NotPaid(NotPaidProof::Operators {
+            reference: format!("{} ({}, {})", proposal.reference, proposal.operator, approve.operator),
+        }),
+    };
+    conclude(rows, invoice, attempt, facts, &outcome, approve.at, slot)
+}
+
+pub(super) fn raise_incident(rows: &Rows, raise: &RaiseIncident) -> (Accepted, Changes) {
+    let mut changes = Changes::default();
+    note_incident(rows, &mut changes, raise.clone());
+    (Accepted::Done, changes)
+}
+
+/// Writes an incident, counting on where it is known already.
+pub(super) fn note_incident(rows: &Rows, changes: &mut Changes, raise: RaiseIncident) {
+    let key = raise.key();
+    changes.incidents.insert(key, raise.into_incident(rows.incident(key)));
+}
+
+/// A contradiction leaves the invoice's state as it is; the money it cost or brought is booked against
+/// dispute loss.
+pub(super) fn correct_incident(rows: &Rows, correct: &CorrectIncident, slot: Slot) -> Decided {
+    let facts = &correct.facts;
+    let invoice = rows.invoice(facts.invoice).ok_or(Rejection::InvoiceUnknown)?;
+    if PaymentFacts::of(invoice).as_ref() != Some(facts) {
+        return Err(Rejection::InvoiceUnknown);
+    }
+    let key = (facts.invoice.get(), correct.kind);
+    let incident = rows.incident(key).ok_or(Rejection::NothingToCorrect)?;
+    if incident.corrected_by.is_some() {
+        return Err(Rejection::AlreadyCorrected);
+    }
+    if !is_operator_text(&correct.operator) || !is_operator_text(&correct.reference) {
+        return Err(Rejection::OutOfLimits);
+    }
+    let loss = match correct.kind {
+        // The bank took money that the partner got back: it is owed to the bank, and lost.
+        IncidentKind::PaidAfterRefund => invoice.amount_due(),
+        // The bank did not take what was booked as owed to it.
+        IncidentKind::NotPaidAfterConfirm => -invoice.amount_due(),
+        _ => return Err(Rejection::NothingToCorrect),
+    };
+    let mut changes = Changes::default();
+    let number = next(rows, &mut changes, Counter::Entry);
+    book(
+        rows,
+        &mut changes,
+        (number, Step::Manual, correct.at),
+        &[
+            (Account::house(AccountKind::DisputeLoss, facts.environment, slot), loss),
+            (Account::bank_payable(facts.environment, facts.upstream, slot), -loss),
+        ],
+    );
+    let mut incident = incident.clone();
+    incident.corrected_by = Some(number);
+    changes.incidents.insert(key, incident);
+    changes.entries.push(Entry {
+        number,
+        kind: EntryKind::Correction,
+        environment: facts.environment,
+        partner: facts.partner,
+        amount: loss,
+        operator: correct.operator.clone(),
+        reference: format!("invoice {}: {}", facts.invoice, correct.reference),
+        at: correct.at,
+    });
+    Ok((Accepted::Entry(number), changes))
+}

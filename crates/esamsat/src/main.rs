@@ -1,0 +1,2 @@
+//! esamsat
+fn main() {}
