@@ -1,2 +1,80 @@
-//! xtask
-fn main() {}
+//! Development commands: `cargo xtask test` and `cargo xtask tidy`.
+//!
+//! `test` is the whole test run, on a machine that has nothing but Rust: it installs what is missing, and
+//! stops at the first step that fails and names it. Its last lines are the summary of `cargo nextest`.
+//!
+//! Nothing here ships, and nothing here knows the product: what it needs to know of a crate it asks cargo.
+
+mod packages;
+mod steps;
+mod tidy;
+
+use anyhow::{Result, bail};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+use steps::Steps;
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  test   install what is missing, then check formatting, lints, documentation and every test
+  tidy   check only the rules about the repository itself";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["test"] => test(),
+        ["tidy"] => tidy(),
+        ["help" | "--help" | "-h"] => {
+            eprintln!("{USAGE}");
+            Ok(())
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Everything that must hold before a change is taken.
+fn test() -> Result<()> {
+    let mut steps = Steps::new(repository(), 6);
+    steps.run("packages", packages::install)?;
+    steps.cargo("formatting", &["fmt", "--all", "--check"])?;
+    steps.cargo("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    steps.run("tidy", |_| tidy())?;
+    // Before the tests, so that their summary is the last thing said.
+    steps.cargo("documentation tests", &["test", "--quiet", "--doc", "--workspace"])?;
+    steps.last_cargo("tests", &["nextest", "run", "--workspace"])
+}
+
+/// The rules about the repository itself.
+fn tidy() -> Result<()> {
+    let repository = repository();
+    let mut count = 0_usize;
+    for (rule, check) in tidy::RULES {
+        for finding in check(&repository)? {
+            eprintln!("{rule}: {finding}");
+            count += 1;
+        }
+    }
+    if count > 0 {
+        bail!("the repository is not tidy: {count} finding(s)");
+    }
+    Ok(())
+}
+
+/// The root of the repository that this binary was built in.
+fn repository() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().expect("the crate lies one folder below the root").to_owned()
+}

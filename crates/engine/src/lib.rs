@@ -1,1 +1,206 @@
-//! engine
+//! The use cases: what partners and operators can do, one file each, over a store and its banks.
+//!
+//! ```text
+//! authenticate   who calls, from where
+//! inquire        ask for a bill, record it as an invoice
+//! pay            reserve, ask the bank, settle; or leave it to the resolver
+//! status         what became of an invoice
+//! resolver       ask again about every open payment, as long as it takes
+//! operate        top-ups, partners, products, decisions by hand
+//! verify         re-prove the ledger from its postings
+//! journal        the one way to change durable state: batches of commands
+//! ```
+//!
+//! The engine names no backend and no bank, and knows no SQL, HTTP or ISO 8583. What moves money is
+//! decided in `domain`; here is only who asks, when, and in which order.
+
+mod admission;
+mod authenticate;
+mod catalogue;
+mod clock;
+mod ids;
+mod inquire;
+mod invoices;
+mod journal;
+pub mod limits;
+mod numbers;
+pub mod operate;
+mod pay;
+mod refused;
+mod resolver;
+mod settings;
+mod settle;
+mod status;
+pub mod verify;
+
+pub use authenticate::{hash_password, parse_networks};
+pub use bank;
+pub use clock::SystemClock;
+pub use domain;
+pub use ids::Ids;
+pub use inquire::Inquiry;
+pub use journal::Failure;
+pub use refused::{About, Refused, Turned};
+pub use settings::Settings;
+pub use store;
+
+use bank::Bank;
+use domain::{
+    Clock, Partner, Product, Rupiah, Slot, Timestamp, UpstreamId, command::Command, invoice::Presentment,
+    ledger::Account,
+};
+use std::{collections::HashMap, sync::Arc};
+use store::Store;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// An invoice as its partner may see it.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The invoice.
+    pub invoice: domain::Invoice,
+    /// What was presented.
+    pub presentment: Arc<Presentment>,
+}
+
+/// An upstream, as the binary wires it.
+#[derive(Clone)]
+pub struct Upstream {
+    /// Its configured name; its number in the database hangs on it.
+    pub name: String,
+    /// The connector.
+    pub bank: Arc<dyn Bank>,
+}
+
+/// Why the engine did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store failed.
+    #[error("failed to prepare the store: {0}")]
+    Store(#[from] Failure),
+    /// A read failed.
+    #[error("failed to read the store: {0}")]
+    Read(#[from] store::Error),
+}
+
+/// The gateway, without a face.
+pub struct Engine {
+    settings: Settings,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<Ids>,
+    journal: journal::Journal,
+    banks: HashMap<UpstreamId, Arc<dyn Bank>>,
+    catalogue: catalogue::Catalogue,
+    passwords: authenticate::Passwords,
+    numbers: numbers::Numbers,
+    invoices: invoices::Recent,
+    admission: admission::Admission,
+    payments: pay::Running,
+    settlements: settle::Settlements,
+    resolver: resolver::Handle,
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+}
+
+impl Engine {
+    /// Starts the journal, the resolver and the listeners for late answers.
+    pub async fn start(
+        settings: Settings,
+        store: Arc<dyn Store>,
+        upstreams: Vec<Upstream>,
+        clock: Arc<dyn Clock>,
+        ids: Arc<Ids>,
+    ) -> Result<Arc<Self>, StartError> {
+        let journal = journal::Journal::start(Arc::clone(&store), Arc::clone(&ids), Slot(0), settings.queue_max);
+        let mut banks = HashMap::new();
+        for upstream in upstreams {
+            let id = operate::register_upstream(&journal, &upstream.name).await?;
+            banks.insert(id, upstream.bank);
+        }
+        let (resolver, work) = resolver::channel();
+        let engine = Arc::new(Self {
+            catalogue: catalogue::Catalogue::new(Arc::clone(&store)),
+            passwords: authenticate::Passwords::new(&ids),
+            numbers: numbers::Numbers::default(),
+            invoices: invoices::Recent::default(),
+            admission: admission::Admission::new(settings.work_max),
+            payments: pay::Running::default(),
+            settlements: settle::Settlements::default(),
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            settings,
+            store,
+            clock,
+            ids,
+            journal,
+            banks,
+            resolver,
+        });
+        for bank in engine.banks.values() {
+            if let Some(answers) = bank.late_answers() {
+                tokio::spawn(Arc::clone(&engine).settle_late_answers(answers));
+            }
+        }
+        tokio::spawn(Arc::clone(&engine).resolve(work));
+        Ok(engine)
+    }
+
+    /// The present moment.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// What the operator set.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The store, for reading.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Submits one command to the journal.
+    pub async fn submit(&self, command: Command) -> Result<domain::Accepted, Failure> {
+        self.journal.submit(command).await
+    }
+
+    /// The products of the partner's environment, in order.
+    pub async fn products(&self, partner: &Partner) -> Result<Vec<Product>, Refused> {
+        let products = self.catalogue.products().await?;
+        Ok(products.iter().filter(|p| p.environment == partner.environment).cloned().collect())
+    }
+
+    /// What the gateway owes the partner: its prepaid balance, without any credit.
+    pub async fn deposit(&self, partner: &Partner) -> Result<Rupiah, Refused> {
+        let account = Account::deposit(partner.environment, partner.id);
+        Ok(-self.store.balance(account).await?)
+    }
+
+    /// Whether new payments can be taken now; the error says why not.
+    pub async fn ready(&self) -> Result<(), String> {
+        if self.stopping.is_cancelled() {
+            return Err("the gateway is shutting down".to_owned());
+        }
+        if let Some(why) = self.journal.stopped() {
+            return Err(why);
+        }
+        self.store.check().await.map_err(|error| error.to_string())
+    }
+
+    /// Resolves when the store can no longer be trusted, with the reason: the process must exit.
+    pub async fn failed(&self) -> String {
+        self.journal.failed().await
+    }
+
+    /// Takes no new work, waits for payments under way at most until the deadline, writes what is queued,
+    /// and stops. What is still open stays PENDING and is resolved after the next start.
+    pub async fn shut_down(&self, deadline: tokio::time::Instant) {
+        self.stopping.cancel();
+        self.tasks.close();
+        if tokio::time::timeout_at(deadline, self.tasks.wait()).await.is_err() {
+            tracing::warn!(open = self.tasks.len(), "payments left pending at the shutdown deadline");
+        }
+        self.journal.stop().await;
+    }
+}

@@ -1,0 +1,52 @@
+//! Every bound of the engine, in one place. Units are in the names.
+#![expect(non_upper_case_globals, reason = "bounds are named like the quantities that they bound")]
+
+use std::time::Duration;
+
+/// Commands decided and written in one transaction.
+pub const batch_commands_max: usize = 512;
+
+/// Attempts to learn whether a batch was committed come at least this far apart, at first.
+pub const ambiguous_ask_interval: Duration = Duration::from_millis(100);
+
+/// Invoice numbers reserved at a time.
+pub const invoice_block: u32 = 1_000;
+
+/// How old a cached partner or product may be.
+pub const catalogue_age_max: Duration = Duration::from_secs(1);
+
+/// Cached partners.
+pub const catalogue_partners_max: usize = 20_000;
+
+/// How long a verified password is remembered.
+pub const password_memory_max: Duration = Duration::from_mins(5);
+
+/// Verified passwords remembered.
+pub const passwords_remembered_max: usize = 20_000;
+
+/// Passwords hashed at the same time.
+pub const password_checks_parallel_max: usize = 2;
+
+/// Callers waiting for a password to be hashed.
+pub const password_checks_waiting_max: usize = 64;
+
+/// Password checks that one address may cause in a burst.
+pub const password_checks_burst_max: u32 = 20;
+
+/// Recently inquired invoices kept in memory, twice.
+pub const recent_invoices_max: usize = 16_384;
+
+/// How often a caller who waits for another process's outcome looks into the store.
+pub const settlement_poll_interval: Duration = Duration::from_millis(500);
+
+/// Status questions under way at the same time.
+pub const status_questions_parallel_max: usize = 32;
+
+/// How often the resolver looks for open payments that it does not know of.
+pub const pending_scan_interval: Duration = Duration::from_secs(5);
+
+/// Open payments read at a time.
+pub const pending_page: u32 = 1_000;
+
+/// The longest pause between two status questions about one payment.
+pub const status_question_pause_max: Duration = Duration::from_mins(5);

@@ -1,0 +1,256 @@
+//! Pay: reserve, ask the bank, settle; or leave it to the resolver.
+//!
+//! From the reservation on, a payment runs in a task of its own: a partner that hangs up cancels nothing.
+//! Whoever pays the same invoice meanwhile joins the task and gets the same outcome, so that a storm of
+//! retries is one reservation and one request to the bank.
+//!
+//! ```text
+//! place on the line → BeginPayment durable → clock before send_before? → bank → SettlePayment
+//!                                                                  └─ unknown → resolver
+//! ```
+
+use crate::{About, Engine, Failure, Refused, View, limits, settle::Known};
+use bank::{NoPlace, PaymentOutcome, PaymentRequest};
+use domain::{
+    Accepted, Command, Invoice, InvoiceNumber, NotPaidProof, Partner, Reason, Refusal, Rejection, State,
+    command::{BeginPayment, Outcome, PaymentFacts},
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+
+/// How a payment's task ended.
+#[derive(Clone, Debug)]
+enum Ended {
+    /// The invoice is final.
+    Settled(Box<Invoice>),
+    /// Nothing was reserved.
+    Refused(Refused),
+    /// Money is reserved and the outcome is open, here or at another gateway.
+    Open,
+}
+
+/// The payments whose tasks run in this process.
+#[derive(Default)]
+pub(crate) struct Running {
+    tasks: Mutex<HashMap<InvoiceNumber, watch::Receiver<Option<Ended>>>>,
+}
+
+/// Takes the task out of the table when it ends, however it ends.
+struct Registered {
+    engine: Arc<Engine>,
+    number: InvoiceNumber,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.engine.payments.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
+    }
+}
+
+impl Engine {
+    /// Pays an invoice. CONFIRM or PENDING is a success; everything else is refused. Answers within
+    /// `answer_within` of `arrived_at`.
+    pub async fn pay(
+        self: &Arc<Self>,
+        partner: &Arc<Partner>,
+        number: InvoiceNumber,
+        arrived_at: Instant,
+    ) -> Result<View, Refused> {
+        let deadline = arrived_at + self.settings.answer_within;
+        let recent = self.invoices.take(number).filter(|view| view.invoice.partner == partner.id);
+        let view = match recent {
+            Some(view) => view,
+            None => self.view(partner, number).await?,
+        };
+        let about = About::invoice(&view.invoice, &view.presentment);
+        let refuse = |reason: Refusal| Err(Refused::answer(reason).about(about.clone()));
+        match &view.invoice.state {
+            State::Failure { .. } => return refuse(Reason::InquiryFailed.into()),
+            State::Confirm { .. } => return refuse(Refusal::already_paid()),
+            State::Refund { .. } => return refuse(Reason::InvoiceRefunded.into()),
+            State::Inquiry | State::Pending { .. } => {}
+        }
+        let ended = self.join(partner, &view, deadline).await;
+        let settled = match ended {
+            Ended::Refused(refused) => return Err(refused.about(about)),
+            Ended::Settled(invoice) => Some(*invoice),
+            Ended::Open => self.settled_before(number, deadline).await,
+        };
+        let invoice = match settled {
+            Some(invoice) => invoice,
+            // Out of time: what the store says now is the answer.
+            None => self.view(partner, number).await?.invoice,
+        };
+        match &invoice.state {
+            State::Refund { proof, .. } => refuse(proof.refusal()),
+            State::Inquiry | State::Failure { .. } => Err(Refused::unavailable().about(about)),
+            State::Confirm { .. } | State::Pending { .. } => {
+                Ok(View { invoice, presentment: view.presentment })
+            }
+        }
+    }
+
+    /// Starts the payment's task, or joins the one that runs, and waits for its end.
+    async fn join(self: &Arc<Self>, partner: &Arc<Partner>, view: &View, deadline: Instant) -> Ended {
+        if matches!(view.invoice.state, State::Pending { .. }) && !self.is_running(view.invoice.number) {
+            return Ended::Open;
+        }
+        let mut ended = match self.start_or_find(partner, view) {
+            Ok(ended) => ended,
+            Err(refused) => return Ended::Refused(refused),
+        };
+        let waited = timeout_at(deadline, ended.wait_for(Option::is_some)).await;
+        match waited {
+            Ok(Ok(ended)) => ended.clone().unwrap_or(Ended::Open),
+            // Out of time, or the task panicked: the resolver has it.
+            Ok(Err(_)) | Err(_) => Ended::Open,
+        }
+    }
+
+    pub(crate) fn is_running(&self, number: InvoiceNumber) -> bool {
+        self.payments.tasks.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&number)
+    }
+
+    fn start_or_find(
+        self: &Arc<Self>,
+        partner: &Arc<Partner>,
+        view: &View,
+    ) -> Result<watch::Receiver<Option<Ended>>, Refused> {
+        let number = view.invoice.number;
+        let mut tasks = self.payments.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = tasks.get(&number) {
+            return Ok(running.clone());
+        }
+        if self.stopping.is_cancelled() {
+            return Err(Refused::busy());
+        }
+        let admitted = self.admission.admit(partner.id).ok_or(Refused::busy())?;
+        let (sender, receiver) = watch::channel(None);
+        tasks.insert(number, receiver.clone());
+        drop(tasks);
+        let registered = Registered { engine: Arc::clone(self), number };
+        let (engine, partner, view) = (Arc::clone(self), Arc::clone(partner), view.clone());
+        self.tasks.spawn(async move {
+            let ended = engine.run_payment(&partner, &view).await;
+            // Out of the table first: whoever comes now finds the store's state.
+            drop(registered);
+            drop(admitted);
+            sender.send_replace(Some(ended));
+        });
+        Ok(receiver)
+    }
+
+    async fn run_payment(&self, partner: &Partner, view: &View) -> Ended {
+        match self.begin_and_send(partner, view).await {
+            Ok(ended) => ended,
+            Err(refused) => {
+                let code = refused.refusal.reason.code();
+                metrics::counter!("esamsat_payments_refused_total", "reason" => code).increment(1);
+                Ended::Refused(refused)
+            }
+        }
+    }
+
+    async fn begin_and_send(&self, partner: &Partner, view: &View) -> Result<Ended, Refused> {
+        let inquired = &view.invoice;
+        let facts = PaymentFacts::of(inquired).ok_or(Refused::answer(Reason::InquiryFailed))?;
+        let bill = view.presentment.bill().ok_or(Refused::answer(Reason::InquiryFailed))?;
+        let product = self.product(partner.environment, &inquired.product).await?;
+        if !product.on {
+            return Err(Refused::answer(Reason::ProductOff));
+        }
+        let bank = self.banks.get(&inquired.upstream).ok_or(Refused::answer(Reason::BankUnreachable))?;
+        let place = bank.place(facts.invoice).map_err(|no_place| match no_place {
+            NoPlace::Full => Refused::busy(),
+            NoPlace::Down => Refused::answer(Reason::BankUnreachable),
+        })?;
+
+        let (now, begun) = (self.clock.now(), Instant::now());
+        let send_before = now.plus(self.settings.send_within);
+        let command = Command::BeginPayment(Box::new(BeginPayment {
+            facts: facts.clone(),
+            at: now,
+            business_date: bank.business_date(now),
+            send_before,
+            resolve_after: send_before.plus(bank.profile().horizon),
+            identity: place.identity.clone(),
+        }));
+        let invoice = match self.journal.submit(command).await {
+            Ok(Accepted::Invoice(invoice)) => invoice,
+            // Another gateway has it under way; or whether it was written is not known, and the next start
+            // resolves it.
+            Err(Failure::Rejected(Rejection::InvoicePending) | Failure::Stopped(_)) => return Ok(Ended::Open),
+            Ok(_) => return Err(Refused::answer(Reason::Internal)),
+            Err(failure) => return Err(failure.into()),
+        };
+
+        let request = PaymentRequest {
+            invoice: facts.invoice,
+            identity: place.identity.clone(),
+            product: facts.product.clone(),
+            nik: bill.nik.clone(),
+            chassis: facts.chassis.clone(),
+            payment_code: facts.payment_code.clone(),
+            amount: invoice.amount_due(),
+            send_before,
+        };
+        // The wall clock may have been set back meanwhile; this one cannot.
+        let outcome = if begun.elapsed() >= self.settings.send_within {
+            PaymentOutcome::NeverSent
+        } else {
+            bank.pay(place, request).await
+        };
+        metrics::histogram!("esamsat_payment_bank_seconds").record(begun.elapsed().as_secs_f64());
+
+        let not_before = begun + self.settings.send_within + bank.profile().horizon;
+        let known = match self.judge(&invoice, outcome) {
+            Some(outcome) => match self.settle(&facts, &outcome).await {
+                Ok(invoice) => return Ok(Ended::Settled(invoice)),
+                Err(_) => Some(Known { outcome }),
+            },
+            None => None,
+        };
+        self.resolver.add(facts.invoice, not_before, known);
+        Ok(Ended::Open)
+    }
+
+    /// The invoice once it is final, if that comes before the deadline: by this process, or another one.
+    async fn settled_before(&self, number: InvoiceNumber, deadline: Instant) -> Option<Invoice> {
+        let mut settled = self.settlements.subscribe(number);
+        loop {
+            // Subscribed first, so that nothing can fall between the look and the wait.
+            if let Ok(Some(stored)) = self.store.invoice(number).await
+                && stored.invoice.state.is_final()
+            {
+                return Some(stored.invoice);
+            }
+            let next_look = (Instant::now() + limits::settlement_poll_interval).min(deadline);
+            if let Ok(invoice) = timeout_at(next_look, settled.wait()).await {
+                return Some(invoice);
+            }
+            if Instant::now() >= deadline {
+                return None;
+            }
+        }
+    }
+
+    /// What an outcome at the bank comes to; `None` while it is unknown. What cannot be right is an
+    /// incident, and unknown.
+    pub(crate) fn judge(&self, invoice: &Invoice, outcome: PaymentOutcome) -> Option<Outcome> {
+        match outcome {
+            PaymentOutcome::Paid(paid) => self.judge_paid(invoice, paid),
+            PaymentOutcome::Refused(refusal) => Some(Outcome::NotPaid(NotPaidProof::Refused { refusal })),
+            PaymentOutcome::NeverSent => Some(Outcome::NotPaid(NotPaidProof::NeverSent)),
+            PaymentOutcome::Unknown(unknown) => {
+                self.note_unknown(invoice.number, &unknown);
+                None
+            }
+        }
+    }
+}

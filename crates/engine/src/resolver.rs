@@ -1,0 +1,299 @@
+//! The resolver: asks again about every open payment, with back-off, as long as it takes.
+//!
+//! Recovery after a crash is this same work: at the start, and every few seconds, it reads the open
+//! payments from the store. Age alone settles nothing. "Not found" counts only when the question was asked
+//! after the horizon, by the wall clock and by the monotonic one; for a payment of an earlier run of this
+//! process, the horizon begins anew.
+
+use crate::{Engine, limits, settle::Known};
+use bank::{Bank, PaymentRequest, StatusOutcome};
+use domain::{
+    InvoiceNumber, NotPaidProof, State,
+    command::{Outcome, PaymentFacts},
+    record::IncidentKind,
+};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+use store::StoredInvoice;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+
+/// A payment handed over by the task that could not settle it.
+pub(crate) struct Open {
+    number: InvoiceNumber,
+    not_before: Instant,
+    known: Option<Known>,
+}
+
+/// Where open payments are handed over.
+pub(crate) struct Handle {
+    sender: mpsc::UnboundedSender<Open>,
+}
+
+impl Handle {
+    /// Hands over a payment; before `not_before` no "not found" about it counts.
+    pub(crate) fn add(&self, number: InvoiceNumber, not_before: Instant, known: Option<Known>) {
+        // Without a receiver the process is ending; the next start finds the payment in the store.
+        let _ending = self.sender.send(Open { number, not_before, known });
+    }
+}
+
+pub(crate) fn channel() -> (Handle, mpsc::UnboundedReceiver<Open>) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    (Handle { sender }, receiver)
+}
+
+/// What is known of an open payment between two questions.
+#[derive(Clone, Debug)]
+struct Case {
+    not_before: Instant,
+    due_at: Instant,
+    asked: u32,
+    known: Option<Known>,
+    reported_long: bool,
+}
+
+/// All open payments that this process knows of, and when each is due.
+#[derive(Default)]
+struct Cases {
+    by_number: HashMap<InvoiceNumber, Case>,
+    due: BTreeSet<(Instant, InvoiceNumber)>,
+}
+
+impl Cases {
+    fn put(&mut self, number: InvoiceNumber, case: Case) {
+        self.remove(number);
+        self.due.insert((case.due_at, number));
+        self.by_number.insert(number, case);
+    }
+
+    fn remove(&mut self, number: InvoiceNumber) {
+        if let Some(case) = self.by_number.remove(&number) {
+            self.due.remove(&(case.due_at, number));
+        }
+    }
+
+    /// Takes what is due out of the schedule; it stays known, so that a scan does not add it twice.
+    fn take_due(&mut self, now: Instant, max: usize) -> Vec<(InvoiceNumber, Case)> {
+        let due: Vec<_> = self.due.range(..=(now, InvoiceNumber::new(i64::MAX))).take(max).copied().collect();
+        due.into_iter()
+            .map(|(at, number)| {
+                self.due.remove(&(at, number));
+                (number, self.by_number[&number].clone())
+            })
+            .collect()
+    }
+}
+
+/// What came of one question.
+enum Asked {
+    /// It is final, or not ours any more.
+    Done,
+    /// It is still open.
+    Open(Case),
+}
+
+impl Engine {
+    /// Runs until the gateway stops.
+    pub(crate) async fn resolve(self: Arc<Self>, mut handed_over: mpsc::UnboundedReceiver<Open>) {
+        let mut cases = Cases::default();
+        let mut questions: JoinSet<(InvoiceNumber, Asked)> = JoinSet::new();
+        let places = Arc::new(Semaphore::new(limits::status_questions_parallel_max));
+        let mut next_scan = Instant::now();
+        loop {
+            if next_scan <= Instant::now() {
+                self.scan(&mut cases).await;
+                next_scan = Instant::now() + limits::pending_scan_interval;
+            }
+            for (number, case) in cases.take_due(Instant::now(), places.available_permits()) {
+                let Ok(place) = Arc::clone(&places).try_acquire_owned() else { break };
+                let engine = Arc::clone(&self);
+                questions.spawn(async move {
+                    let _place = place;
+                    (number, engine.resolve_one(number, case).await)
+                });
+            }
+            let free = places.available_permits() > 0;
+            let next_due = cases.due.first().map(|(at, _)| *at).filter(|_| free);
+            tokio::select! {
+                () = self.stopping.cancelled() => break,
+                () = sleep_until(next_due.unwrap_or(next_scan).min(next_scan)) => {}
+                Some(open) = handed_over.recv() => {
+                    let due_at = self.first_question(open.known.is_some());
+                    let Open { number, not_before, known } = open;
+                    cases.put(number, Case { not_before, due_at, asked: 0, known, reported_long: false });
+                }
+                Some(asked) = questions.join_next() => match asked {
+                    Ok((number, Asked::Done)) => cases.remove(number),
+                    Ok((number, Asked::Open(case))) => cases.put(number, case),
+                    // Nothing is lost with a panic: the next scan finds the payment again.
+                    Err(error) => {
+                        tracing::error!(%error, "a status question panicked");
+                        cases = Cases::default();
+                    }
+                },
+            }
+        }
+        // Questions under way may still bring an outcome worth booking; they are short.
+        questions.abort_all();
+    }
+
+    fn first_question(&self, outcome_is_known: bool) -> Instant {
+        let pause = if outcome_is_known { Duration::from_millis(100) } else { self.settings.status_question_pause };
+        Instant::now() + pause
+    }
+
+    /// Finds open payments that nobody in this process looks after: of an earlier run, or another gateway's.
+    async fn scan(&self, cases: &mut Cases) {
+        let mut after = InvoiceNumber::new(0);
+        loop {
+            let page = match self.store.pending(after, limits::pending_page).await {
+                Ok(page) => page,
+                Err(error) => return tracing::warn!(%error, "failed to look for open payments"),
+            };
+            let Some(last) = page.last() else { break };
+            after = last.number;
+            let full = page.len() >= limits::pending_page as usize;
+            for invoice in page {
+                if cases.by_number.contains_key(&invoice.number) || self.is_running(invoice.number) {
+                    continue;
+                }
+                let Some(bank) = self.banks.get(&invoice.upstream) else { continue };
+                let now = Instant::now();
+                let case = Case {
+                    not_before: now + self.settings.send_within + bank.profile().horizon,
+                    due_at: now,
+                    asked: 0,
+                    known: None,
+                    reported_long: false,
+                };
+                cases.put(invoice.number, case);
+            }
+            if !full {
+                break;
+            }
+        }
+        if let Ok(open) = self.store.pending_count().await {
+            metrics::gauge!("esamsat_payments_pending").set(f64::from(u32::try_from(open).unwrap_or(u32::MAX)));
+        }
+    }
+
+    async fn resolve_one(&self, number: InvoiceNumber, mut case: Case) -> Asked {
+        let stored = match self.store.invoice(number).await {
+            Ok(Some(stored)) => stored,
+            Ok(None) => return Asked::Done,
+            Err(error) => {
+                tracing::warn!(invoice = %number, %error, "failed to read an open payment");
+                return Asked::Open(self.later(case));
+            }
+        };
+        let State::Pending { attempt } = &stored.invoice.state else { return Asked::Done };
+        let (Some(facts), Some(bank)) =
+            (PaymentFacts::of(&stored.invoice), self.banks.get(&stored.invoice.upstream))
+        else {
+            return Asked::Done;
+        };
+        let age = self.clock.now().since(attempt.begun_at);
+        if age > self.settings.pending_long_after && !case.reported_long {
+            case.reported_long = true;
+            let detail = format!("open since {}", attempt.begun_at.tanggal());
+            self.raise_incident(Some(number), IncidentKind::PendingLong, detail);
+        }
+        let outcome = match &case.known {
+            Some(known) => Some(known.outcome.clone()),
+            None => self.ask(bank.as_ref(), &stored, &case).await,
+        };
+        let Some(outcome) = outcome else { return Asked::Open(self.later(case)) };
+        match self.settle(&facts, &outcome).await {
+            Ok(_) => Asked::Done,
+            Err(crate::Failure::Rejected(rejection)) => {
+                tracing::error!(invoice = %number, %rejection, "an outcome cannot be booked");
+                case.known = None;
+                Asked::Open(self.later(case))
+            }
+            Err(_) => {
+                case.known = Some(Known { outcome });
+                Asked::Open(self.later(case))
+            }
+        }
+    }
+
+    /// Asks the bank once; `None` while the outcome is unknown.
+    async fn ask(&self, bank: &dyn Bank, stored: &StoredInvoice, case: &Case) -> Option<Outcome> {
+        let invoice = &stored.invoice;
+        let attempt = invoice.state.attempt()?;
+        let request = PaymentRequest {
+            invoice: invoice.number,
+            identity: attempt.identity.clone(),
+            product: invoice.product.clone(),
+            nik: stored.presentment.nik().clone(),
+            chassis: invoice.chassis.clone(),
+            payment_code: invoice.payment_code.clone()?,
+            amount: invoice.amount_due(),
+            send_before: attempt.send_before,
+        };
+        // Both clocks are read before the question leaves.
+        let (asked_at, asked_instant) = (self.clock.now(), Instant::now());
+        metrics::counter!("esamsat_status_questions_total").increment(1);
+        let answer = tokio::time::timeout(bank.profile().answer_timeout, bank.status(request)).await;
+        match answer.unwrap_or(StatusOutcome::Unknown(bank::Unknown::TimedOut)) {
+            StatusOutcome::Paid(paid) => self.judge_paid(invoice, paid),
+            StatusOutcome::NotPaid => {
+                let counts = bank.profile().definitive_status
+                    && asked_instant >= case.not_before
+                    && asked_at >= attempt.resolve_after;
+                counts.then_some(Outcome::NotPaid(NotPaidProof::NotFound { asked_at }))
+            }
+            StatusOutcome::PaidByAnother => Some(Outcome::NotPaid(NotPaidProof::PaidByAnother)),
+            StatusOutcome::PayerUnknown => {
+                let detail = "the bill is paid; the bank cannot tell by whom".to_owned();
+                self.raise_incident(Some(invoice.number), IncidentKind::PayerUnknown, detail);
+                None
+            }
+            StatusOutcome::UnderWay => None,
+            StatusOutcome::Unknown(unknown) => {
+                self.note_unknown(invoice.number, &unknown);
+                None
+            }
+        }
+    }
+
+    /// Doubles the pause, with jitter, but asks as soon as "not found" begins to count.
+    fn later(&self, mut case: Case) -> Case {
+        let doubled = self.settings.status_question_pause.saturating_mul(1 << case.asked.min(16));
+        let pause = doubled.min(limits::status_question_pause_max).mul_f64(0.75 + self.ids.fraction() / 2.0);
+        let now = Instant::now();
+        let by_back_off = now + pause;
+        let horizon = case.not_before + Duration::from_millis(50);
+        case.due_at = if horizon > now { by_back_off.min(horizon) } else { by_back_off };
+        case.asked += 1;
+        case
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cases_are_taken_when_due_and_stay_known() {
+        let now = Instant::now();
+        let case = |due_at| Case { not_before: now, due_at, asked: 0, known: None, reported_long: false };
+        let mut cases = Cases::default();
+        cases.put(InvoiceNumber::new(1), case(now));
+        cases.put(InvoiceNumber::new(2), case(now + Duration::from_secs(1)));
+        cases.put(InvoiceNumber::new(3), case(now));
+        let due: Vec<_> = cases.take_due(now, 10).into_iter().map(|(number, _)| number.get()).collect();
+        assert_eq!(due, [1, 3]);
+        assert!(cases.by_number.contains_key(&InvoiceNumber::new(1)));
+        assert!(cases.take_due(now, 10).is_empty());
+        cases.remove(InvoiceNumber::new(2));
+        assert!(cases.due.is_empty());
+    }
+}

@@ -1,0 +1,113 @@
+//! Installs what the tests need and the machine lacks: on Debian, from its own packages.
+//!
+//! What is there is left alone, wherever it came from: a program is tried, not looked up in a package
+//! list. Needed are the languages of the example clients, which the tests run as partners would, and the
+//! test runner.
+
+use crate::steps::{Steps, cargo, spawn};
+use anyhow::{Context, Result, bail};
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+/// The test runner, at the version that is known to build with the workspace's Rust.
+const NEXTEST_VERSION: &str = "0.9.143";
+
+/// Something that is there if its probe succeeds, and the Debian packages that bring it.
+struct Need {
+    probe: &'static [&'static str],
+    packages: &'static [&'static str],
+}
+
+const NEEDS: [Need; 4] = [
+    Need { probe: &["curl", "--version"], packages: &["ca-certificates", "curl"] },
+    Need { probe: &["php", "-r", PHP_HAS_CURL], packages: &["php-cli", "php-curl"] },
+    Need { probe: &["python3", "-c", ""], packages: &["python3"] },
+    Need { probe: PYTHON_HAS_REQUESTS, packages: &["python3-requests"] },
+];
+const PHP_HAS_CURL: &str = "exit(function_exists('curl_init') ? 0 : 1);";
+const PYTHON_HAS_REQUESTS: &[&str] = &["python3", "-c", "import requests"];
+
+/// Installs what is missing.
+pub(crate) fn install(steps: &mut Steps) -> Result<()> {
+    let missing: Vec<&str> =
+        NEEDS.iter().filter(|need| !succeeds(need.probe)).flat_map(|need| need.packages).copied().collect();
+    if !missing.is_empty() {
+        install_debian(&missing)?;
+        let mut lacking =
+            NEEDS.iter().filter(|need| need.probe != PYTHON_HAS_REQUESTS && !succeeds(need.probe));
+        if let Some(need) = lacking.next() {
+            bail!("`{}` still fails with these packages installed", need.probe.join(" "));
+        }
+    }
+    if !succeeds(PYTHON_HAS_REQUESTS) {
+        // A Python of the developer's own does not see Debian's packages.
+        let environment = steps.repository().join("target/python");
+        create_python_environment(&environment)?;
+        steps.prefer(environment.join("bin"))?;
+    }
+    install_rust_components()?;
+    install_nextest()
+}
+
+fn install_debian(packages: &[&str]) -> Result<()> {
+    if !succeeds(&["apt-get", "--version"]) {
+        bail!("please install what brings these Debian packages here: {}", packages.join(", "));
+    }
+    let sudo: &[&str] = if is_root() { &[] } else { &["sudo"] };
+    eprintln!("installing with apt-get: {}", packages.join(", "));
+    let apt_get = [sudo, &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]].concat();
+    spawn(&mut command(&[&apt_get[..], &["update", "--quiet"]].concat()))?;
+    let install = ["install", "--quiet", "--yes", "--no-install-recommends"];
+    spawn(&mut command(&[&apt_get[..], &install, packages].concat()))
+}
+
+fn create_python_environment(environment: &PathBuf) -> Result<()> {
+    let python = environment.join("bin/python3");
+    if Command::new(&python).args(["-c", "import requests"]).output().is_ok_and(|run| run.status.success()) {
+        return Ok(());
+    }
+    eprintln!("installing with pip, under target: requests");
+    spawn(Command::new("python3").args(["-m", "venv"]).arg(environment))
+        .context("failed to make a Python environment (Debian: python3-venv)")?;
+    spawn(Command::new(python).args(["-m", "pip", "install", "--quiet", "requests"]))
+}
+
+/// rustup's minimal profile leaves these out.
+fn install_rust_components() -> Result<()> {
+    for (component, subcommand) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
+        if !cargo_has(subcommand) {
+            eprintln!("installing with rustup: {component}");
+            spawn(Command::new("rustup").args(["component", "add", component]))?;
+        }
+    }
+    Ok(())
+}
+
+fn install_nextest() -> Result<()> {
+    if cargo_has("nextest") {
+        return Ok(());
+    }
+    eprintln!("installing with cargo: cargo-nextest {NEXTEST_VERSION}");
+    spawn(Command::new(cargo()).args(["install", "cargo-nextest", "--locked", "--version", NEXTEST_VERSION]))
+}
+
+fn cargo_has(subcommand: &str) -> bool {
+    let mut command = Command::new(cargo());
+    command.args([subcommand, "--version"]).output().is_ok_and(|run| run.status.success())
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|run| run.stdout.trim_ascii() == b"0")
+}
+
+fn succeeds(words: &[&str]) -> bool {
+    command(words).stdin(Stdio::null()).output().is_ok_and(|run| run.status.success())
+}
+
+fn command(words: &[&str]) -> Command {
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
+    command
+}
