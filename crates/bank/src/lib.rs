@@ -7,8 +7,8 @@
 pub mod simulator;
 
 use domain::{
-    Bill, BusinessDate, ChassisNumber, InvoiceNumber, Nik, PaymentCode, ProductCode, Refusal, Rupiah, Timestamp,
-    invoice::BankReceipt,
+    Bill, BusinessDate, ChassisNumber, InvoiceNumber, Nik, PaymentCode, ProductCode, Refusal, Rupiah,
+    Timestamp, invoice::BankReceipt,
 };
 use futures::future::BoxFuture;
 use std::time::Duration;

@@ -52,9 +52,10 @@ impl Settlements {
 impl Subscription {
     /// The final invoice.
     pub(crate) async fn wait(&mut self) -> Invoice {
-        match self.receiver.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(invoice)) => invoice.clone(),
-            _ => std::future::pending().await,
+        let settled = self.receiver.wait_for(Option::is_some).await.ok().and_then(|seen| seen.clone());
+        match settled {
+            Some(invoice) => invoice,
+            None => std::future::pending().await,
         }
     }
 }

@@ -10,8 +10,8 @@ pub mod conformance;
 pub mod model;
 
 use domain::{
-    BusinessDate, Command, Decision, Environment, Invoice, InvoiceNumber, Partner, PartnerId, Posting, Product,
-    Rejection, Rupiah, Slot, Timestamp, UpstreamId, Username,
+    BusinessDate, Command, Decision, Environment, Invoice, InvoiceNumber, Partner, PartnerId, Posting,
+    Product, Rejection, Rupiah, Slot, Timestamp, UpstreamId, Username,
     invoice::Presentment,
     ledger::Account,
     record::{Entry, Event, Incident, Proposal},
@@ -23,9 +23,17 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-/// Names one batch for ever, so that a lost commit answer can be settled. Time-ordered.
+/// Names one batch for ever, so that a lost commit answer can be settled. Time-ordered: a UUID of version 7,
+/// whose uppermost 48 bits are milliseconds since 1970.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId(pub u128);
+
+impl BatchId {
+    /// The least id of this moment: those of earlier batches are below it.
+    pub fn first_of(moment: Timestamp) -> Self {
+        Self(u128::try_from(moment.as_millis()).unwrap_or(0) << 80)
+    }
+}
 
 impl fmt::Debug for BatchId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -159,7 +167,8 @@ pub trait Store: Send + Sync + 'static {
     /// The postings of one subject, by step and account code.
     fn postings(&self, subject: i64) -> BoxFuture<'_, Result<Vec<Posting>, Error>>;
 
-    /// The postings of one account with subjects below `before`, newest subject first.
+    /// The postings of one account with subjects below `before`, newest subject and step first. A page ends
+    /// between two subjects, so that the last subject is the next cursor; it may exceed `limit` for that.
     fn account_postings(
         &self,
         account: Account,
@@ -177,10 +186,10 @@ pub trait Store: Send + Sync + 'static {
         reference: &str,
     ) -> BoxFuture<'_, Result<Option<Entry>, Error>>;
 
-    /// Incidents, the last seen first.
+    /// Incidents, the last seen first; those seen at once by invoice and kind's name.
     fn incidents(&self, limit: u32) -> BoxFuture<'_, Result<Vec<Incident>, Error>>;
 
-    /// Standing proposals, by invoice.
+    /// Standing proposals, by invoice: those whose payment is open. The others are kept and not listed.
     fn proposals(&self) -> BoxFuture<'_, Result<Vec<Proposal>, Error>>;
 
     /// Upstreams by name, with their numbers.

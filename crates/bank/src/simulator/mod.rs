@@ -1,0 +1,598 @@
+//! The simulated Samsat and bank: an upstream in this process whose memory outlives it.
+//!
+//! It behaves like a bank at the other end of a line, faults included: the documented example, test numbers
+//! that reach every outcome ([`scenarios`]), and a [`population`] of any size under configurable random faults.
+//! What it took stands in its own ledger file and nowhere else, so that killing the gateway at any instruction
+//! leaves the bank's truth intact.
+//!
+//! ```text
+//!  pay ── clock before send_before? ──no──► NeverSent
+//!   │ sent: a task of its own, which no dropped future stops
+//!   ├─ arrival ─► bill, amount, rules ─► ledger (one transaction for all who queue) ─► answer
+//!   └─ waits at most answer_timeout; what comes later goes to the stream of late answers
+//! ```
+//!
+//! Nothing is carried out later than the horizon after it was sent, and what is refused or lost is not carried
+//! out at all. Deliberately absent: a wire (the ISO 8583 line has one), reversals, and any cache of the truth.
+
+mod dice;
+mod ledger;
+pub mod population;
+mod rules;
+pub mod scenarios;
+mod tax;
+#[cfg(test)]
+mod tests;
+pub mod vehicles;
+
+pub use ledger::{LedgerError, LedgerPayment};
+pub use scenarios::{TestNumber, test_numbers};
+
+use crate::{
+    Bank, InquiryOutcome, InquiryRequest, LateAnswer, NoPlace, Paid, PaymentOutcome, PaymentRequest, Place,
+    Profile, StatusOutcome, Unknown,
+};
+use domain::{BusinessDate, Clock, InvoiceNumber, Reason, Refusal, Rupiah, Timestamp};
+use futures::future::BoxFuture;
+use ledger::{Ledger, Order, Standing, Taken, Verdict};
+use scenarios::{Answer, Arrival, AtBank, Inquiry, ORDINARY, Payment, Status};
+use serde::{Deserialize, Serialize};
+use std::{
+    borrow::Cow,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    time::{Instant, sleep, sleep_until, timeout_at},
+};
+
+/// The bank's code for an amount that is not the bill's.
+const WRONG_AMOUNT_CODE: &str = "0013";
+/// The bank's code for a payment code that is not the vehicle's.
+const UNKNOWN_BILL_CODE: &str = "0092";
+/// The code that random refusals and test numbers give: provider down.
+const PROVIDER_DOWN_CODE: &str = "0089";
+/// A response code that is in no profile.
+const UNKNOWN_CODE: &str = "7F";
+/// What a garbled answer is reported as.
+const GARBLED: &str = "field 39 at offset 21: not a digit";
+
+/// How the simulator behaves. All but the path may stand in a configuration file.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SimulatorSettings {
+    /// The bank's ledger: an `SQLite` file, created if need be. The host's to choose.
+    #[serde(skip)]
+    pub ledger_path: PathBuf,
+    /// How long an answer takes, in milliseconds: from, to.
+    pub delay_ms: (u64, u64),
+    /// How many payments may be under way.
+    pub capacity: usize,
+    /// See [`Profile::horizon`].
+    pub horizon_ms: u64,
+    /// See [`Profile::answer_timeout`].
+    pub answer_timeout_ms: u64,
+    /// See [`Profile::definitive_status`].
+    pub definitive_status: bool,
+    /// How many vehicles the [`population`] has.
+    pub population: u32,
+    /// How often the line and the bank fail the population; test numbers and the documented vehicle are spared.
+    pub faults: FaultRates,
+    /// What the random faults and delays follow from, together with each request's identity.
+    pub seed: u64,
+}
+
+impl Default for SimulatorSettings {
+    fn default() -> Self {
+        Self {
+            ledger_path: PathBuf::from("simulator.db"),
+            delay_ms: (0, 0),
+            capacity: 4_096,
+            horizon_ms: 60_000,
+            answer_timeout_ms: 30_000,
+            definitive_status: true,
+            population: population::VEHICLES_MAX,
+            faults: FaultRates::default(),
+            seed: 0,
+        }
+    }
+}
+
+/// How often each fault befalls a request: fractions from 0 to 1, together at most 1 for payments and at most
+/// 1 for inquiries.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FaultRates {
+    /// Payment: no connection.
+    pub unreachable: f64,
+    /// Payment: refused, code 0089.
+    pub refused: f64,
+    /// Payment: no answer, but taken.
+    pub silent_then_paid: f64,
+    /// Payment: no answer, and not taken.
+    pub silent_then_not_paid: f64,
+    /// Payment: no answer, and taken only shortly before the horizon.
+    pub arrives_late: f64,
+    /// Payment: taken, answered too late.
+    pub late: f64,
+    /// Payment: connection broken, but taken.
+    pub cut_then_paid: f64,
+    /// Payment: connection broken, and not taken.
+    pub cut_then_not_paid: f64,
+    /// Payment: taken, with an answer that cannot be read.
+    pub garbled: f64,
+    /// Payment: not taken, with an unknown response code.
+    pub unknown_code: f64,
+    /// Inquiry: no answer.
+    pub inquiry_silent: f64,
+    /// Inquiry: connection broken.
+    pub inquiry_cut: f64,
+    /// Inquiry: refused, code 0089.
+    pub inquiry_refused: f64,
+}
+
+impl FaultRates {
+    fn payments(&self) -> [(f64, Payment); 10] {
+        let loses = |answer| Payment { at_bank: AtBank::Loses, answer, ..ORDINARY };
+        let executes = |answer| Payment { answer, ..ORDINARY };
+        let refuses = AtBank::Refuses(Reason::BankRefused, Some(PROVIDER_DOWN_CODE));
+        [
+            (self.unreachable, Payment { arrival: Arrival::NeverSent, ..ORDINARY }),
+            (self.refused, Payment { at_bank: refuses, ..ORDINARY }),
+            (self.silent_then_paid, executes(Answer::Never)),
+            (self.silent_then_not_paid, loses(Answer::Never)),
+            (self.arrives_late, Payment { arrival: Arrival::NearHorizon, ..executes(Answer::Never) }),
+            (self.late, executes(Answer::Late)),
+            (self.cut_then_paid, executes(Answer::Cut)),
+            (self.cut_then_not_paid, loses(Answer::Cut)),
+            (self.garbled, executes(Answer::Garbled)),
+            (self.unknown_code, loses(Answer::UnknownCode)),
+        ]
+    }
+
+    fn inquiries(&self) -> [(f64, Inquiry); 3] {
+        [
+            (self.inquiry_silent, Inquiry::Silent),
+            (self.inquiry_cut, Inquiry::Cut),
+            (self.inquiry_refused, Inquiry::Refused(Reason::BankRefused, Some(PROVIDER_DOWN_CODE))),
+        ]
+    }
+}
+
+/// The fault whose share of the rates the throw falls into.
+fn befalls<T: Copy>(rates: &[(f64, T)], throw: f64) -> Option<T> {
+    let mut end = 0.0;
+    rates.iter().find_map(|(rate, fault)| {
+        end += rate;
+        (throw < end).then_some(*fault)
+    })
+}
+
+/// Why the simulator does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A setting that makes no sense.
+    #[error("simulator settings: {0}")]
+    Settings(&'static str),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// The simulated Samsat and bank.
+#[derive(Debug)]
+pub struct Simulator {
+    core: Arc<Core>,
+    places: Arc<Semaphore>,
+    late_answers: Mutex<Option<mpsc::UnboundedReceiver<LateAnswer>>>,
+}
+
+impl Simulator {
+    /// Opens the bank's ledger. The clock is the gateway's own.
+    pub fn open(settings: SimulatorSettings, clock: Arc<dyn Clock>) -> Result<Arc<Self>, OpenError> {
+        check(&settings)?;
+        let profile = Profile {
+            horizon: Duration::from_millis(settings.horizon_ms),
+            answer_timeout: Duration::from_millis(settings.answer_timeout_ms),
+            definitive_status: settings.definitive_status,
+        };
+        let (late, late_answers) = mpsc::unbounded_channel();
+        let ledger = Ledger::open(&settings.ledger_path, Arc::clone(&clock))?;
+        let places = Arc::new(Semaphore::new(settings.capacity));
+        Ok(Arc::new(Self {
+            core: Arc::new(Core { settings, profile, ledger, clock, late }),
+            places,
+            late_answers: Mutex::new(Some(late_answers)),
+        }))
+    }
+
+    /// Makes every bill payable again; payments taken before stay known by their identities. Returns the
+    /// number of the new generation.
+    pub async fn reset(&self) -> Result<i64, LedgerError> {
+        self.core.ledger.reset().await
+    }
+
+    /// Every payment that the bank ever took, across resets, in the order of taking.
+    pub async fn payments(&self) -> Result<Vec<LedgerPayment>, LedgerError> {
+        self.core.ledger.payments().await
+    }
+}
+
+fn check(settings: &SimulatorSettings) -> Result<(), OpenError> {
+    let whole = |rates: &mut dyn Iterator<Item = f64>| {
+        let rates: Vec<f64> = rates.collect();
+        // The tolerance is for tenths that add up to a hair more than one.
+        rates.iter().all(|rate| (0.0..=1.0).contains(rate)) && rates.iter().sum::<f64>() <= 1.0 + 1e-9
+    };
+    let faults = &settings.faults;
+    let rules = [
+        (settings.delay_ms.0 <= settings.delay_ms.1, "delay_ms must be [from, to] with from <= to"),
+        (
+            (1..=Semaphore::MAX_PERMITS).contains(&settings.capacity),
+            "capacity must be at least 1 and not astronomical",
+        ),
+        (settings.answer_timeout_ms > 0, "answer_timeout_ms must be more than 0"),
+        (
+            settings.horizon_ms >= settings.answer_timeout_ms,
+            "horizon_ms must not be below answer_timeout_ms: an answered payment was carried out before",
+        ),
+        (settings.population <= population::VEHICLES_MAX, "population must be at most 170000000"),
+        (
+            whole(&mut faults.payments().iter().map(|(rate, _)| *rate)),
+            "the faults of payments must be fractions whose sum is at most 1",
+        ),
+        (
+            whole(&mut faults.inquiries().iter().map(|(rate, _)| *rate)),
+            "the faults of inquiries must be fractions whose sum is at most 1",
+        ),
+    ];
+    rules.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, rule)| Err(OpenError::Settings(rule)))
+}
+
+impl Bank for Simulator {
+    fn profile(&self) -> &Profile {
+        &self.core.profile
+    }
+
+    fn business_date(&self, now: Timestamp) -> BusinessDate {
+        now.date_in_jakarta()
+    }
+
+    fn place(&self, invoice: InvoiceNumber) -> Result<Place, NoPlace> {
+        if self.core.ledger.is_broken() {
+            return Err(NoPlace::Down);
+        }
+        let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| NoPlace::Full)?;
+        // A gateway whose store was thrown away numbers its invoices anew, while the bank remembers: the
+        // moment keeps the identities apart.
+        let identity = format!("{invoice}-{}", self.core.clock.now().as_millis());
+        Ok(Place { identity, permit })
+    }
+
+    fn inquire(&self, request: InquiryRequest) -> BoxFuture<'_, InquiryOutcome> {
+        Box::pin(self.core.inquire(request))
+    }
+
+    fn pay(&self, place: Place, request: PaymentRequest) -> BoxFuture<'_, PaymentOutcome> {
+        Box::pin(Arc::clone(&self.core).pay(place.permit, request))
+    }
+
+    fn status(&self, request: PaymentRequest) -> BoxFuture<'_, StatusOutcome> {
+        Box::pin(self.core.status(request))
+    }
+
+    fn late_answers(&self) -> Option<mpsc::UnboundedReceiver<LateAnswer>> {
+        self.late_answers.lock().expect("nothing panics while it holds the stream").take()
+    }
+}
+
+/// What a payment's task keeps when nobody waits for it any more.
+struct Core {
+    settings: SimulatorSettings,
+    profile: Profile,
+    ledger: Ledger,
+    clock: Arc<dyn Clock>,
+    late: mpsc::UnboundedSender<LateAnswer>,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    async fn inquire(&self, request: InquiryRequest) -> InquiryOutcome {
+        let asked_at = self.clock.now();
+        let throw =
+            || dice::hash(self.settings.seed ^ asked_at.as_millis().unsigned_abs(), request.chassis.as_str());
+        let course = match scenarios::of(&request.chassis) {
+            // A stranger's KTP number opens no scenario: the rules refuse it.
+            Some(scenario) if request.nik.as_str() == scenarios::NIK => scenario.inquiry,
+            Some(_) => Inquiry::Ordinary,
+            None if vehicles::is_documented(&request.chassis) => Inquiry::Ordinary,
+            None => befalls(&self.settings.faults.inquiries(), dice::fraction(throw()))
+                .unwrap_or(Inquiry::Ordinary),
+        };
+        let answer_timeout = self.profile.answer_timeout;
+        let delay = match course {
+            Inquiry::NeverSent => return InquiryOutcome::NeverSent,
+            Inquiry::Silent => answer_timeout,
+            Inquiry::Slow => answer_timeout * 4 / 5,
+            _ => self.delay(throw),
+        };
+        if !delay.is_zero() {
+            sleep(delay.min(answer_timeout)).await;
+        }
+        if delay >= answer_timeout {
+            return InquiryOutcome::Unknown(Unknown::TimedOut);
+        }
+        match course {
+            Inquiry::Refused(reason, code) => InquiryOutcome::Refused(refusal(reason, code)),
+            Inquiry::Cut => InquiryOutcome::Unknown(Unknown::ConnectionCut),
+            Inquiry::Garbled => InquiryOutcome::Unknown(Unknown::Garbled(GARBLED.to_owned())),
+            Inquiry::UnknownCode => InquiryOutcome::Unknown(Unknown::UnknownCode(UNKNOWN_CODE.to_owned())),
+            Inquiry::Ordinary | Inquiry::Slow | Inquiry::Silent | Inquiry::NeverSent => {
+                self.present(&request)
+            }
+        }
+    }
+
+    fn present(&self, request: &InquiryRequest) -> InquiryOutcome {
+        let InquiryRequest { product, nik, chassis } = request;
+        let presented =
+            match vehicles::present(product, nik, chassis, self.clock.now(), self.settings.population) {
+                Ok(presented) => presented,
+                Err(refusal) => return InquiryOutcome::Refused(refusal),
+            };
+        match self.ledger.is_paid(&presented.bill.payment_code) {
+            Ok(false) => {
+                InquiryOutcome::Presented { bill: presented.bill, payable_until: presented.payable_until }
+            }
+            Ok(true) => InquiryOutcome::Refused(Refusal::already_paid()),
+            Err(error) => {
+                tracing::error!(%error, "the simulated bank cannot look a bill up");
+                InquiryOutcome::Unknown(Unknown::ConnectionCut)
+            }
+        }
+    }
+
+    /// How a payment goes: by its test number, by the dice, or without incident.
+    fn course(&self, request: &PaymentRequest) -> Payment {
+        if let Some(scenario) = scenarios::of(&request.chassis) {
+            return scenario.payment;
+        }
+        if vehicles::is_documented(&request.chassis) {
+            return ORDINARY;
+        }
+        let throw = dice::fraction(dice::hash(self.settings.seed, &request.identity));
+        befalls(&self.settings.faults.payments(), throw).unwrap_or(ORDINARY)
+    }
+
+    async fn pay(self: Arc<Self>, permit: OwnedSemaphorePermit, request: PaymentRequest) -> PaymentOutcome {
+        let course = self.course(&request);
+        let sent_at = self.clock.now();
+        if sent_at >= request.send_before || course.arrival == Arrival::NeverSent {
+            return PaymentOutcome::NeverSent;
+        }
+        let sent = Instant::now();
+        let given_up = sent + self.profile.answer_timeout;
+        let (answer, mut answered) = oneshot::channel();
+        tokio::spawn(async move {
+            let line = Line { permit: Some(permit), given_up };
+            self.converse(line, answer, request, course, Sent { at: sent_at, instant: sent }).await;
+        });
+        match timeout_at(given_up, &mut answered).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => PaymentOutcome::Unknown(Unknown::ConnectionCut),
+            Err(_) => {
+                // An answer of the last instant must not fall between the two channels.
+                answered.close();
+                answered.try_recv().unwrap_or(PaymentOutcome::Unknown(Unknown::TimedOut))
+            }
+        }
+    }
+
+    /// The bank's side of one payment, from the moment that it was sent.
+    async fn converse(
+        &self,
+        mut line: Line,
+        mut answer: oneshot::Sender<PaymentOutcome>,
+        request: PaymentRequest,
+        course: Payment,
+        sent: Sent,
+    ) {
+        let delay = match course.arrival {
+            Arrival::NearHorizon => self.profile.horizon * 9 / 10,
+            _ => self.delay(|| dice::hash(self.settings.seed ^ 1, &request.identity)),
+        };
+        line.wait_until(sent.instant + delay).await;
+
+        let truth = match course.at_bank {
+            AtBank::Executes => match self.execute(&request, sent).await {
+                Ok(truth) => truth,
+                Err(Lost::WithoutTrace) => None,
+                Err(Lost::Ledger) => return,
+            },
+            AtBank::Refuses(reason, code) => Some(PaymentOutcome::Refused(refusal(reason, code))),
+            AtBank::Loses => None,
+        };
+
+        let unreadable = match course.answer {
+            Answer::Cut => return,
+            Answer::Garbled => Some(Unknown::Garbled(GARBLED.to_owned())),
+            Answer::UnknownCode => Some(Unknown::UnknownCode(UNKNOWN_CODE.to_owned())),
+            _ => None,
+        };
+        if let Some(unreadable) = unreadable {
+            // Nobody waits any more, perhaps; then it is nothing to anybody.
+            drop(answer.send(PaymentOutcome::Unknown(unreadable)));
+            return;
+        }
+        let (Some(truth), false) = (truth, course.answer == Answer::Never) else {
+            line.wait_until(line.given_up).await;
+            // To hang up now would look like a broken connection to whoever is about to time out.
+            answer.closed().await;
+            return;
+        };
+        let answer_timeout = self.profile.answer_timeout;
+        match course.answer {
+            Answer::Slow => line.wait_until(sent.instant + answer_timeout * 4 / 5).await,
+            Answer::Late => line.wait_until(sent.instant + answer_timeout * 5 / 4).await,
+            _ => {}
+        }
+        let told = distorted(truth, course.answer);
+        if course.answer == Answer::Twice {
+            self.tell(answer, request.invoice, told.clone());
+            line.wait_until(Instant::now() + Duration::from_secs(1)).await;
+            self.tell_late(request.invoice, told);
+        } else {
+            self.tell(answer, request.invoice, told);
+        }
+    }
+
+    /// What the bank makes of a payment that has reached it. `None` is silence.
+    async fn execute(&self, request: &PaymentRequest, sent: Sent) -> Result<Option<PaymentOutcome>, Lost> {
+        let PaymentRequest { product, nik, chassis, .. } = request;
+        let now = self.clock.now();
+        let bill = match vehicles::present(product, nik, chassis, now, self.settings.population) {
+            Ok(presented) => presented.bill,
+            Err(refusal) => return Ok(Some(PaymentOutcome::Refused(refusal))),
+        };
+        let wrong = if bill.payment_code != request.payment_code {
+            Some(UNKNOWN_BILL_CODE)
+        } else if bill.taxes.total() != request.amount {
+            Some(WRONG_AMOUNT_CODE)
+        } else {
+            None
+        };
+        if let Some(code) = wrong {
+            return Ok(Some(PaymentOutcome::Refused(refusal(Reason::BankRefused, Some(code)))));
+        }
+        let order = Order {
+            identity: request.identity.clone(),
+            payment_code: bill.payment_code,
+            invoice: request.invoice,
+            amount: request.amount,
+            sent_at: sent.at,
+            dies_at: sent.at.plus(self.profile.horizon),
+            dies: sent.instant + self.profile.horizon,
+        };
+        match self.ledger.take(order).await.ok_or(Lost::Ledger)? {
+            Verdict::Taken(taken) => Ok(Some(PaymentOutcome::Paid(paid(&request.identity, taken)))),
+            Verdict::AlreadyPaid => Ok(Some(PaymentOutcome::Refused(Refusal::already_paid()))),
+            Verdict::Dead => Err(Lost::WithoutTrace),
+        }
+    }
+
+    async fn status(&self, request: PaymentRequest) -> StatusOutcome {
+        let answer_timeout = self.profile.answer_timeout;
+        let course = self.course(&request).status;
+        let delay = match course {
+            Status::Silent => answer_timeout,
+            _ => self.delay(|| dice::hash(self.settings.seed ^ 2, &request.identity)),
+        };
+        let give_up = Instant::now() + answer_timeout;
+        if !delay.is_zero() {
+            sleep(delay.min(answer_timeout)).await;
+        }
+        if delay >= answer_timeout {
+            return StatusOutcome::Unknown(Unknown::TimedOut);
+        }
+        // Whatever the scenario, what this identity paid comes first: the ledger is the truth.
+        let found = self.ledger.find(request.identity.clone(), request.payment_code.clone());
+        let standing = match timeout_at(give_up, found).await {
+            Ok(Some(standing)) => standing,
+            Ok(None) => return StatusOutcome::Unknown(Unknown::ConnectionCut),
+            Err(_) => return StatusOutcome::Unknown(Unknown::TimedOut),
+        };
+        match (standing, course) {
+            (Standing::Taken(taken), _) => StatusOutcome::Paid(paid(&request.identity, taken)),
+            (_, Status::PaidByAnother) | (Standing::PaidByAnother, _) => StatusOutcome::PaidByAnother,
+            (_, Status::PayerUnknown) => StatusOutcome::PayerUnknown,
+            // However late it was sent, by then it is done or dead; so this ends even if a crash took it.
+            (Standing::NotFound, Status::UnderWayThenTruth)
+                if self.clock.now() <= request.send_before.plus(self.profile.horizon) =>
+            {
+                StatusOutcome::UnderWay
+            }
+            (Standing::NotFound, _) => StatusOutcome::NotPaid,
+        }
+    }
+
+    fn delay(&self, throw: impl FnOnce() -> u64) -> Duration {
+        let (from, to) = self.settings.delay_ms;
+        if to == 0 {
+            return Duration::ZERO;
+        }
+        Duration::from_millis(from + throw() % (to - from).saturating_add(1))
+    }
+
+    /// Tells whoever waits; else the stream of late answers.
+    fn tell(&self, answer: oneshot::Sender<PaymentOutcome>, invoice: InvoiceNumber, outcome: PaymentOutcome) {
+        if let Err(outcome) = answer.send(outcome) {
+            self.tell_late(invoice, outcome);
+        }
+    }
+
+    fn tell_late(&self, invoice: InvoiceNumber, outcome: PaymentOutcome) {
+        // The stream's reader may be gone: then the status question will find the truth.
+        drop(self.late.send(LateAnswer { invoice: Some(invoice), outcome }));
+    }
+}
+
+/// When a payment was sent, by both clocks.
+#[derive(Clone, Copy)]
+struct Sent {
+    at: Timestamp,
+    instant: Instant,
+}
+
+/// Why a payment got no verdict.
+enum Lost {
+    /// It died on the way; the sender hears nothing.
+    WithoutTrace,
+    /// The ledger failed, and the bank hangs up.
+    Ledger,
+}
+
+/// The sender's place on the line: given back when the answer is there, or given up.
+struct Line {
+    permit: Option<OwnedSemaphorePermit>,
+    given_up: Instant,
+}
+
+impl Line {
+    async fn wait_until(&mut self, moment: Instant) {
+        if moment >= self.given_up && self.permit.is_some() {
+            sleep_until(self.given_up).await;
+            self.permit = None;
+        }
+        if moment > Instant::now() {
+            sleep_until(moment).await;
+        }
+    }
+}
+
+fn refusal(reason: Reason, code: Option<&'static str>) -> Refusal {
+    Refusal { reason, bank_code: code.map(Cow::Borrowed) }
+}
+
+fn paid(identity: &str, taken: Taken) -> Paid {
+    Paid { identity: identity.to_owned(), amount: taken.amount, receipt: taken.receipt }
+}
+
+/// The truth, as a faulty line tells it.
+fn distorted(truth: PaymentOutcome, answer: Answer) -> PaymentOutcome {
+    match (truth, answer) {
+        (PaymentOutcome::Paid(paid), Answer::WrongAmount) => {
+            PaymentOutcome::Paid(Paid { amount: paid.amount + Rupiah::new(1), ..paid })
+        }
+        (PaymentOutcome::Paid(paid), Answer::WrongIdentity) => {
+            PaymentOutcome::Paid(Paid { identity: format!("{}-0", paid.identity), ..paid })
+        }
+        (truth, _) => truth,
+    }
+}

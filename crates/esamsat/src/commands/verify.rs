@@ -1,0 +1,39 @@
+//! `esamsat verify`: exit code 1, and the place, when something is off.
+
+use crate::{
+    config::{Config, Place},
+    gateway,
+    output::{self, line},
+};
+use std::process::ExitCode;
+
+/// Checks everything as of one moment.
+pub async fn run(place: &Place) -> anyhow::Result<ExitCode> {
+    let config = Config::load(place)?;
+    let store = gateway::open_store(&config)?;
+    let report = engine::verify::verify(store.as_ref()).await?;
+    let code = if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(1) };
+    if place.json {
+        output::json(&report);
+        return Ok(code);
+    }
+    let checked = &report.checked;
+    line(format!("{}:", config.database().display()));
+    line(format!("  {} postings in {} steps: each step sums to zero", checked.postings, checked.steps));
+    line(format!("  {} accounts: each balance is the sum of its postings", checked.accounts));
+    line(format!("  all balances together: Rp {}", checked.sum_of_balances));
+    for (state, count) in &checked.invoices {
+        line(format!("  {count} invoices in {state}: their postings are those that this calls for"));
+    }
+    line(format!("  {} manual entries, {} claims, {} events: accounted for", checked.entries, checked.claims, checked.events));
+    if report.is_clean() {
+        line("Everything holds.");
+        return Ok(code);
+    }
+    line("");
+    line(format!("{} problems; what is said above does not hold where they are:", report.problem_count));
+    for problem in &report.problems {
+        line(format!("  {problem}"));
+    }
+    Ok(code)
+}

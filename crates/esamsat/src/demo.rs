@@ -1,0 +1,108 @@
+//! `esamsat demo`: a ready sandbox on the embedded database, kept between runs.
+
+use crate::{
+    config::{Config, LogFormat, Place, Upstream},
+    gateway,
+    output::line,
+    serve,
+};
+use bank::simulator::SimulatorSettings;
+use clap::Args;
+use domain::{AgentCode, Environment, Rupiah, Secret, Username, command::AddPartner};
+use engine::{Ids, operate::Operations};
+use std::{net::SocketAddr, sync::Arc};
+
+/// The name of the demo's simulated bank.
+pub const UPSTREAM: &str = "simulator";
+
+/// The documented example's credentials.
+const USERNAME: &str = "dummy";
+const PASSWORD: &str = "dummy123";
+const OPENING_BALANCE: Rupiah = Rupiah::new(10_000_000_000);
+
+/// The flags of `demo`.
+#[derive(Args)]
+pub struct Arguments {
+    /// Where to listen
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    listen: SocketAddr,
+}
+
+/// Prepares the sandbox, says how to use it, and serves.
+pub async fn run(place: &Place, arguments: Arguments) -> anyhow::Result<()> {
+    let mut config = Config::load(place)?;
+    config.listen = arguments.listen;
+    if config.upstream.is_empty() {
+        config.upstream.insert(UPSTREAM.to_owned(), Upstream::Simulator(demo_bank()));
+    }
+    if std::env::var_os("ESAMSAT_LOG").is_none() && place.config.is_none() {
+        "warn".clone_into(&mut config.log);
+    }
+    gateway::start_logging(&config, LogFormat::Text);
+    // The port first: a second demo must not touch the first one's files.
+    let listener = serve::listen(config.listen)?;
+    let address = listener.local_addr()?;
+    let store = gateway::create_store(&config)?;
+    let operations = gateway::operations_on(Arc::clone(&store));
+    gateway::seed_sandbox_products(&operations, &config.simulator().0).await?;
+    seed_partner(&operations).await?;
+    operations.close().await;
+    let engine = gateway::start(&config, store).await?;
+    greet(address, &config);
+    serve::until_stopped(&config, engine, listener).await
+}
+
+/// Answers at once, and settles what is pending while one watches.
+fn demo_bank() -> SimulatorSettings {
+    SimulatorSettings { horizon_ms: 4_000, answer_timeout_ms: 4_000, ..SimulatorSettings::default() }
+}
+
+/// Every step can be repeated, so that a demo killed half-way is made whole by the next one.
+async fn seed_partner(operations: &Operations) -> anyhow::Result<()> {
+    let username = Username::parse(USERNAME).expect("the documented user name");
+    if operations.store().partner(&username).await?.is_none() {
+        let ids = Ids::from_system();
+        operations
+            .add_partner(AddPartner {
+                environment: Environment::Sandbox,
+                username: username.clone(),
+                name: "Mitra contoh".to_owned(),
+                agent_code: AgentCode::parse("JKT-00000").expect("the documented agent code"),
+                credit_limit: Rupiah::ZERO,
+                password_hash: engine::hash_password(&Secret::new(PASSWORD), &ids),
+                allowed_networks: Vec::new(),
+            })
+            .await?;
+    }
+    let partner = operations.partner(&username).await?;
+    operations.top_up(&partner, OPENING_BALANCE, "demo-opening-balance", "demo").await?;
+    Ok(())
+}
+
+fn greet(address: SocketAddr, config: &Config) {
+    let url = format!("http://{address}/json/esamsat");
+    let login = format!("-d username={USERNAME} -d password={PASSWORD}");
+    let program = std::env::args().next().unwrap_or_else(|| "esamsat".to_owned());
+    let data = config.data.display();
+    line(format!(
+        "\
+esamsat demo: a sandbox with play money, at http://{address}
+Credentials: {USERNAME} / {PASSWORD}, deposit Rp 10.000.000.000. Data: {data} (kept between runs).
+
+List the products, ask for the document's example bill, pay it, look at it again:
+
+curl -s {url}/list_esamsat {login}; echo
+INVOICE=$(curl -s {url}/inquiry_esamsat {login} -d product=SAMSAT_JABAR -d customer_number=320111111111111 -d structure_number=MH328D204AK4010000 | tee /dev/stderr | sed -n 's/.*\"invoice\":\"\\([0-9]*\\)\".*/\\1/p'); echo
+curl -s {url}/pay_esamsat {login} -d invoice=$INVOICE; echo
+curl -s {url}/status_invoice {login} -d invoice=$INVOICE; echo
+
+A vehicle that is paid is refused as paid from then on, as in life. In another terminal:
+
+{program} sandbox reset --data {data}      make everything payable again
+{program} sandbox numbers --data {data}    test numbers for every refusal, silence and delay
+{program} sandbox vehicles --data {data}   as many other vehicles as you like
+{program} verify --data {data}             prove that every rupiah is accounted for
+
+Stop with Ctrl-C; kill it if you like: nothing is lost."
+    ));
+}

@@ -1,0 +1,127 @@
+//! Wiring: the configured store, banks and faces, put together. The only place that names a backend or
+//! a bank.
+
+use crate::{
+    config::{Config, LogFormat, Upstream},
+    output::Fault,
+};
+use anyhow::Context;
+use bank::simulator::{Simulator, SimulatorSettings};
+use domain::Environment;
+use engine::{
+    Engine, Ids, Settings, SystemClock,
+    operate::Operations,
+};
+use std::{
+    fs,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+use store::Store;
+use store_sqlite::{Open, SqliteStore};
+
+/// Opens the database as it is.
+pub fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    Ok(Arc::new(SqliteStore::open(&config.database(), Open::Existing)?))
+}
+
+/// Opens the database, created and brought up to date if need be.
+pub fn create_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    create_folder(&config.data)?;
+    Ok(Arc::new(SqliteStore::open(&config.database(), Open::CreateOrMigrate)?))
+}
+
+fn create_folder(folder: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).map_err(|error| {
+        Fault::Unavailable(format!(
+            "failed to create the data folder {}: {error}; name another one with --data",
+            folder.display()
+        ))
+    })?;
+    Ok(())
+}
+
+/// The operator's side of the configured database.
+pub fn operations(config: &Config) -> anyhow::Result<Operations> {
+    Ok(operations_on(open_store(config)?))
+}
+
+/// The operator's side of a database.
+pub fn operations_on(store: Arc<dyn Store>) -> Operations {
+    Operations::new(store, Arc::new(SystemClock), Arc::new(Ids::from_system()))
+}
+
+/// Opens the configured upstreams.
+pub fn upstreams(config: &Config) -> anyhow::Result<Vec<engine::Upstream>> {
+    let mut upstreams = Vec::new();
+    for (name, upstream) in &config.upstream {
+        let bank = match upstream {
+            Upstream::Simulator(settings) => {
+                let settings = SimulatorSettings { ledger_path: config.bank_ledger(name), ..settings.clone() };
+                Simulator::open(settings, Arc::new(SystemClock))
+                    .with_context(|| format!("failed to open the simulated bank {name}"))?
+            }
+        };
+        upstreams.push(engine::Upstream { name: name.clone(), bank });
+    }
+    Ok(upstreams)
+}
+
+/// The four documented products in the sandbox, unless there are any.
+pub async fn seed_sandbox_products(operations: &Operations, upstream: &str) -> anyhow::Result<()> {
+    let products = operations.store().products().await?;
+    if products.iter().any(|product| product.environment == Environment::Sandbox) {
+        return Ok(());
+    }
+    let upstream = operations.register_upstream(upstream).await?;
+    for (position, (code, on)) in [
+        ("SAMSAT_JABAR", true),
+        ("SAMSAT_JATENG", false),
+        ("SAMSAT_JAKARTA", false),
+        ("SAMSAT_JATIM", false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        operations
+            .save_product(domain::Product {
+                environment: Environment::Sandbox,
+                code: domain::ProductCode::parse(code).expect("a documented product code"),
+                name: code.to_owned(),
+                fee: domain::Rupiah::new(5_000),
+                cashback: domain::Rupiah::new(2_000),
+                on,
+                upstream,
+                position: u32::try_from(position).expect("there are four"),
+            })
+            .await?;
+    }
+    Ok(())
+}
+
+/// Starts the engine on a store.
+pub async fn start(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Arc<Engine>> {
+    let settings = Settings {
+        answer_within: Duration::from_millis(config.answer_within_ms),
+        send_within: Duration::from_millis(config.send_within_ms),
+        pending_long_after: Duration::from_secs(config.pending_long_after_s),
+        ..Settings::default()
+    };
+    let upstreams = upstreams(config)?;
+    let clock = Arc::new(SystemClock);
+    let ids = Arc::new(Ids::from_system());
+    Engine::start(settings, store, upstreams, clock, ids).await.context("failed to start the gateway")
+}
+
+/// Logs go to stderr; nothing personal or secret is ever handed to them.
+pub fn start_logging(config: &Config, format: LogFormat) {
+    use tracing_subscriber::{Layer, filter::Targets, fmt, layer::SubscriberExt, registry, util::SubscriberInitExt};
+    let targets: Targets = config.log.parse().expect("the configuration was checked");
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let layer = match format {
+        LogFormat::Text => lines.with_target(true).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    registry().with(layer.with_filter(targets)).init();
+}

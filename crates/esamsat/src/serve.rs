@@ -1,0 +1,104 @@
+//! `esamsat serve`: the gateway as configured, until it is told to stop.
+
+use crate::{
+    config::{Config, Place},
+    gateway,
+    output::Fault,
+};
+use anyhow::{Context, bail};
+use clap::Args;
+use engine::Engine;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
+
+/// The flags of `serve`.
+#[derive(Args)]
+pub struct Arguments {
+    /// Where to listen [default: 127.0.0.1:8080, or what the configuration says]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+}
+
+/// Runs until SIGINT or SIGTERM.
+pub async fn run(place: &Place, arguments: Arguments) -> anyhow::Result<()> {
+    let mut config = Config::load(place)?;
+    if let Some(listen) = arguments.listen {
+        config.listen = listen;
+    }
+    if config.upstream.is_empty() {
+        bail!(
+            "the configuration names no upstream; add for example\n\n[upstream.simulator]\nkind = \"simulator\"\n\n\
+             or run the ready sandbox with `esamsat demo`"
+        );
+    }
+    gateway::start_logging(&config, config.log_format);
+    let store = gateway::open_store(&config)?;
+    let (name, _) = config.simulator();
+    let operations = gateway::operations_on(Arc::clone(&store));
+    gateway::seed_sandbox_products(&operations, &name).await?;
+    operations.close().await;
+    let listener = listen(config.listen)?;
+    let address = listener.local_addr().context("failed to learn the own address")?;
+    let engine = gateway::start(&config, store).await?;
+    tracing::info!(%address, "the gateway is ready");
+    until_stopped(&config, engine, listener).await
+}
+
+/// Takes the port.
+pub fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    web::listen(address).map_err(|error| {
+        Fault::Unavailable(format!(
+            "failed to listen on {address}: {error}; stop what listens there, or choose another --listen"
+        ))
+        .into()
+    })
+}
+
+/// Serves until a signal, then finishes what is under way. A store that cannot be trusted ends the
+/// process at once.
+pub async fn until_stopped(config: &Config, engine: Arc<Engine>, listener: TcpListener) -> anyhow::Result<()> {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new()
+        .set_buckets(&[0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0])
+        .context("failed to set up metrics")?
+        .install_recorder()
+        .context("failed to set up metrics")?;
+    let upkeep = recorder.clone();
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(Duration::from_secs(5));
+        loop {
+            ticks.tick().await;
+            upkeep.run_upkeep();
+        }
+    });
+    let face = web::Face {
+        engine: Arc::clone(&engine),
+        trusted_proxies: config.trusted_proxies.clone(),
+        metrics_networks: config.metrics_networks.clone(),
+        render_metrics: Arc::new(move || recorder.render()),
+    };
+    let shutdown_within = Duration::from_millis(config.shutdown_within_ms);
+    let settings = web::Settings { shutdown_grace: shutdown_within, ..web::Settings::default() };
+    let stop = tokio_util::sync::CancellationToken::new();
+    let server = tokio::spawn(web::serve(listener, web::Router::new(face), settings, stop.clone()));
+
+    let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        why = engine.failed() => bail!("stopped, since the database can no longer be trusted: {why}"),
+    }
+    tracing::info!("shutting down");
+    let deadline = Instant::now() + shutdown_within;
+    stop.cancel();
+    if tokio::time::timeout_at(deadline, server).await.is_err() {
+        tracing::warn!("requests were cut at the shutdown deadline");
+    }
+    engine.shut_down(deadline).await;
+    tracing::info!("stopped");
+    Ok(())
+}
