@@ -34,6 +34,9 @@ pub async fn run(place: &Place, arguments: Arguments) -> anyhow::Result<()> {
     config.listen = arguments.listen;
     if config.upstream.is_empty() {
         config.upstream.insert(UPSTREAM.to_owned(), Upstream::Simulator(demo_bank()));
+        // Short enough to see a silent bank's payment PENDING, and to watch it settle.
+        config.answer_within_ms = 2_500;
+        config.send_within_ms = 2_000;
     }
     if std::env::var_os("ESAMSAT_LOG").is_none() && place.config.is_none() {
         "warn".clone_into(&mut config.log);
@@ -54,7 +57,7 @@ pub async fn run(place: &Place, arguments: Arguments) -> anyhow::Result<()> {
 
 /// Answers at once, and settles what is pending while one watches.
 fn demo_bank() -> SimulatorSettings {
-    SimulatorSettings { horizon_ms: 4_000, answer_timeout_ms: 4_000, ..SimulatorSettings::default() }
+    SimulatorSettings { horizon_ms: 4_000, answer_timeout_ms: 2_000, ..SimulatorSettings::default() }
 }
 
 /// Every step can be repeated, so that a demo killed half-way is made whole by the next one.

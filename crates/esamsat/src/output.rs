@@ -40,7 +40,8 @@ impl Table {
     /// With these headings; those that begin with `>` are aligned to the right, without it.
     pub fn new(headings: &[&str]) -> Self {
         let mut table = comfy_table::Table::new();
-        table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+        let rule = comfy_table::LineStyle::none().fill('─').junction('─');
+        table.load_style(comfy_table::TableStyle::new().header_separator(rule));
         table.set_header(headings.iter().map(|heading| heading.trim_start_matches('>')));
         for (index, heading) in headings.iter().enumerate() {
             if let (true, Some(column)) = (heading.starts_with('>'), table.column_mut(index)) {

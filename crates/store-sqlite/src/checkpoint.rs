@@ -6,7 +6,7 @@
 //! batch finds the log wholly copied and begins it anew.
 //!
 //! A reader that holds an old snapshot (an audit) keeps the log from being begun anew; then it grows, and
-//! is tried again every [`PAGES`].
+//! is tried again whenever it has grown by as much once more.
 
 use crate::{Inner, failure::Failure, lock, open};
 use rusqlite::Connection;
@@ -16,12 +16,10 @@ use std::sync::{
 };
 use store::Error;
 
-/// A log of this many pages (16 MiB) is moved.
-const PAGES: u32 = 4096;
-
 /// When the log is to be moved, and whether somebody is at it.
-#[derive(Default)]
 pub(crate) struct Checkpoints {
+    /// A log of this many pages is moved.
+    pages_max: u32,
     pages: Arc<AtomicU32>,
     due_pages: AtomicU32,
     is_running: AtomicBool,
@@ -29,9 +27,14 @@ pub(crate) struct Checkpoints {
 
 impl Checkpoints {
     /// Watches the log grow.
-    pub(crate) fn watch(writer: &mut Connection) -> Result<Self, rusqlite::Error> {
-        let checkpoints = Self { due_pages: AtomicU32::new(PAGES), ..Self::default() };
-        let pages = Arc::clone(&checkpoints.pages);
+    pub(crate) fn watch(writer: &mut Connection, pages_max: u32) -> Result<Self, rusqlite::Error> {
+        let pages = Arc::new(AtomicU32::new(0));
+        let checkpoints = Self {
+            pages_max,
+            pages: Arc::clone(&pages),
+            due_pages: AtomicU32::new(pages_max),
+            is_running: AtomicBool::new(false),
+        };
         writer.wal_hook(Some(move |_: &mut _, count| {
             pages.store(u32::try_from(count).unwrap_or(0), Relaxed);
             Ok(())
@@ -82,7 +85,8 @@ fn run(inner: &Inner) -> Result<(), Error> {
         move_log(&writer)
     };
     let (pages, moved_pages) = moved.map_err(distrusted)?;
-    let due_pages = if moved_pages == pages { PAGES } else { pages.saturating_add(PAGES) };
+    let pages_max = inner.checkpoints.pages_max;
+    let due_pages = if moved_pages == pages { pages_max } else { pages.saturating_add(pages_max) };
     inner.checkpoints.due_pages.store(due_pages, Relaxed);
     Ok(())
 }

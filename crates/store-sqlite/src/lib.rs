@@ -70,7 +70,7 @@ impl SqliteStore {
     pub fn open(path: &Path, options: impl Into<OpenOptions>) -> Result<Self, OpenError> {
         let options = options.into();
         let mut writer = open::writer(path, &options)?;
-        let checkpoints = Checkpoints::watch(&mut writer)
+        let checkpoints = Checkpoints::watch(&mut writer, options.log_pages_max)
             .map_err(|error| OpenError::Io { path: path.to_owned(), reason: error.to_string() })?;
         let inner = Inner {
             path: path.to_owned(),

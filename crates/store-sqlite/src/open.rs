@@ -44,11 +44,13 @@ pub struct OpenOptions {
     pub pages_max: Option<u32>,
     /// With less free space on the disk than this, `check` says that the store is full.
     pub free_bytes_min: u64,
+    /// A log of this many pages is moved into the database.
+    pub log_pages_max: u32,
 }
 
 impl From<Open> for OpenOptions {
     fn from(open: Open) -> Self {
-        Self { open, pages_max: None, free_bytes_min: 64 << 20 }
+        Self { open, pages_max: None, free_bytes_min: 64 << 20, log_pages_max: 4096 }
     }
 }
 

@@ -1,4 +1,4 @@
-//! SQLite keeps the suite.
+//! `SQLite` keeps the suite.
 
 use futures::future::BoxFuture;
 use std::{path::PathBuf, sync::Arc};

@@ -6,7 +6,7 @@
 use crate::{partner::Declined, router::Outcome};
 use engine::{
     About, Turned, View,
-    domain::{Partner, Reason, Rupiah, State, Timestamp},
+    domain::{ChassisNumber, Nik, Partner, ProductCode, Reason, Rupiah, State, Timestamp},
 };
 use serde::{Serialize, Serializer};
 use std::fmt::Display;
@@ -82,7 +82,11 @@ impl InvoiceAnswer<'_> {
         let taxes = &bill.taxes;
         let answer = InvoiceAnswer {
             result: "ok",
-            tanggal: invoice.state.attempt().map_or(invoice.inquired_at, |attempt| attempt.begun_at).tanggal(),
+            tanggal: invoice
+                .state
+                .attempt()
+                .map_or(invoice.inquired_at, |attempt| attempt.begun_at)
+                .tanggal(),
             product: invoice.product.as_str(),
             invoice: invoice.number.get(),
             reference_number: bank_numbers.map(|(reference, _)| reference),
@@ -145,10 +149,10 @@ impl FailureAnswer<'_> {
         let answer = FailureAnswer {
             result: "no",
             tanggal: now.tanggal(),
-            product: product.as_ref().map(|product| product.as_str()),
+            product: product.as_ref().map(ProductCode::as_str),
             invoice: invoice_sent.map(str::to_owned).or_else(|| invoice.map(|number| number.to_string())),
-            customer_number: nik.as_ref().map(|nik| nik.as_str()),
-            structure_number: chassis.as_ref().map(|chassis| chassis.as_str()),
+            customer_number: nik.as_ref().map(Nik::as_str),
+            structure_number: chassis.as_ref().map(ChassisNumber::as_str),
             kodeagen: partner.map(|partner| partner.agent_code.as_str()),
             reason: &declined.sentence,
         };

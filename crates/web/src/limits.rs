@@ -45,4 +45,4 @@ pub const idle_max: Duration = Duration::from_secs(75);
 pub const write_stall_max: Duration = Duration::from_secs(10);
 
 /// Default of [`crate::Settings::shutdown_grace`]: every request under way is answered within it.
-pub const shutdown_grace_max: Duration = Duration::from_secs(60);
+pub const shutdown_grace_max: Duration = Duration::from_mins(1);

@@ -302,8 +302,13 @@ mod tests {
 
     #[test]
     fn multipart() {
-        let body = part("username", "dummy") + &part("other", "x") + &part("password", " d\"2 ") + "--X--\r\n";
-        for content_type in [MULTIPART, "Multipart/Form-Data; Boundary=X", "multipart/form-data; charset=utf-8; boundary=\"X\""] {
+        let body =
+            part("username", "dummy") + &part("other", "x") + &part("password", " d\"2 ") + "--X--\r\n";
+        for content_type in [
+            MULTIPART,
+            "Multipart/Form-Data; Boundary=X",
+            "multipart/form-data; charset=utf-8; boundary=\"X\"",
+        ] {
             reads(Some(content_type), &body, "dummy| d\"2 |-");
         }
         let repeated = part("username", "a") + &part("username", "b") + "--X--";
@@ -338,7 +343,9 @@ mod tests {
 
     #[test]
     fn other_media_types() {
-        for content_type in ["text/plain", "application/xml", "application/jsonp", "multipart/mixed; boundary=X"] {
+        for content_type in
+            ["text/plain", "application/xml", "application/jsonp", "multipart/mixed; boundary=X"]
+        {
             assert_eq!(read(Some(content_type), None, b"username=a"), Err(Reason::MediaTypeUnsupported));
         }
         let mut headers = HeaderMap::new();

@@ -227,8 +227,9 @@ impl Router {
             }
             Route::Live => operations::live(),
             Route::Ready => operations::ready(face).await,
-            Route::Metrics => operations::metrics(face, client)
-                .unwrap_or_else(|| Outcome::transport(Reason::PathUnknown)),
+            Route::Metrics => {
+                operations::metrics(face, client).unwrap_or_else(|| Outcome::transport(Reason::PathUnknown))
+            }
             Route::Index => operations::index(),
             Route::Unknown => Outcome::transport(Reason::PathUnknown),
         }

@@ -197,8 +197,9 @@ impl Connection {
             }
         });
         let connection = http1::Builder::new()
-            // Some clients close their half once the request is sent, and still want the answer.
-            .half_close(true)
+            // A client that closes its half counts as gone, so that a storm of time-outs and retries does
+            // not hold connections until the bank answers. What it asked for goes on without it.
+            .half_close(false)
             .max_buf_size(limits::head_bytes_max)
             .serve_connection(TokioIo::new(socket), service);
         let mut connection = pin!(connection);

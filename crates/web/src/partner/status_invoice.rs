@@ -43,7 +43,11 @@ async fn status(call: &Call<'_>) -> Result<(View, Arc<Partner>), Declined> {
 fn in_the_documents_words(refused: Refused, sent: &str) -> Declined {
     let is_no_invoice = matches!(refused.refusal.reason, Reason::InvoiceUnknown | Reason::InquiryFailed);
     let declined = Declined::from(refused);
-    if is_no_invoice { Declined { sentence: format!("Failure Invoice {sent}!"), ..declined } } else { declined }
+    if is_no_invoice {
+        Declined { sentence: format!("Failure Invoice {sent}!"), ..declined }
+    } else {
+        declined
+    }
 }
 
 #[cfg(test)]
@@ -52,7 +56,8 @@ mod tests {
 
     #[test]
     fn only_the_lack_of_an_invoice_has_the_documented_sentence() {
-        let sentence = |reason: Reason| in_the_documents_words(Refused::answer(reason), "1111111111").sentence;
+        let sentence =
+            |reason: Reason| in_the_documents_words(Refused::answer(reason), "1111111111").sentence;
         assert_eq!(sentence(Reason::InvoiceUnknown), "Failure Invoice 1111111111!");
         assert_eq!(sentence(Reason::InquiryFailed), "Failure Invoice 1111111111!");
         assert_eq!(sentence(Reason::Unavailable), Reason::Unavailable.sentence());

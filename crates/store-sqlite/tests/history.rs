@@ -1,0 +1,307 @@
+//! Random histories in random batches: the model and `SQLite` decide alike, keep the same rows, and the
+//! books are in order after every batch.
+//!
+//! A failing history is shrunk, and its seed is kept in `proptest-regressions`.
+
+use domain::{
+    Accepted, Command, Decision, Environment, InvoiceNumber, NotPaidProof, PartnerId, PartnerStatus, Reason,
+    Rejection, Rupiah, Secret,
+    command::{ApproveResolution, CorrectIncident, Outcome, PartnerChange, PaymentFacts, RaiseIncident},
+    record::{IncidentKind, Resolution},
+};
+use proptest::{
+    collection::vec,
+    prelude::*,
+    sample::select,
+    test_runner::{Config, FileFailurePersistence, TestRunner},
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+use store::{
+    BatchId, Store,
+    conformance::fixture::{self, FEE, TOTAL, begin, record, seconds_later},
+    model::Model,
+};
+use store_sqlite::{Open, SqliteStore};
+
+/// What a generated command is about; numbers are taken modulo what there is.
+#[derive(Clone, Debug)]
+enum Act {
+    Record { partner: usize, vehicle: u32 },
+    RecordAgain(usize),
+    Begin(usize),
+    BeginTomorrow(usize),
+    Settle(usize, Outcome),
+    Propose(usize, Resolution, &'static str),
+    Approve(usize, &'static str),
+    Correct(usize, IncidentKind),
+    Raise(Option<usize>, IncidentKind),
+    TopUp { partner: usize, amount: i64, reference: u8 },
+    Change(u32, PartnerChange),
+    AddPartner(&'static str),
+    SaveProduct(bool, u32),
+    RegisterUpstream(&'static str),
+    ReserveNumbers(u32),
+    Reset,
+}
+
+const PARTNERS: [(Environment, PartnerId); 3] = [
+    (Environment::Live, PartnerId(1)),
+    (Environment::Live, PartnerId(2)),
+    (Environment::Sandbox, PartnerId(3)),
+];
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    let took = |amount| Outcome::Paid { receipt: fixture::receipt(), amount };
+    prop_oneof![
+        6 => Just(took(TOTAL - FEE)),
+        1 => Just(took(TOTAL)),
+        4 => select(vec![
+            NotPaidProof::NeverSent,
+            NotPaidProof::Refused { refusal: Reason::BankRefused.into() },
+            NotPaidProof::NotFound { asked_at: seconds_later(119) },
+            NotPaidProof::NotFound { asked_at: seconds_later(120) },
+            NotPaidProof::PaidByAnother,
+        ])
+        .prop_map(Outcome::NotPaid),
+    ]
+}
+
+fn resolution() -> impl Strategy<Value = Resolution> {
+    select(vec![Resolution::NotPaid, Resolution::Paid { receipt: fixture::receipt() }])
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let invoice = || 0..12_usize;
+    let operator = || select(vec!["sari", "budi", "tono"]);
+    let contradiction = || select(vec![IncidentKind::PaidAfterRefund, IncidentKind::NotPaidAfterConfirm]);
+    prop_oneof![
+        10 => (0..3_usize, 0..5_u32).prop_map(|(partner, vehicle)| Act::Record { partner, vehicle }),
+        1 => invoice().prop_map(Act::RecordAgain),
+        16 => invoice().prop_map(Act::Begin),
+        1 => invoice().prop_map(Act::BeginTomorrow),
+        16 => (invoice(), outcome()).prop_map(|(invoice, outcome)| Act::Settle(invoice, outcome)),
+        6 => (invoice(), resolution(), operator()).prop_map(|(i, resolution, by)| Act::Propose(i, resolution, by)),
+        6 => (invoice(), operator()).prop_map(|(invoice, by)| Act::Approve(invoice, by)),
+        4 => (invoice(), contradiction()).prop_map(|(invoice, kind)| Act::Correct(invoice, kind)),
+        2 => (proptest::option::of(invoice()), select(IncidentKind::ALL.to_vec()))
+            .prop_map(|(invoice, kind)| Act::Raise(invoice, kind)),
+        4 => (0..3_usize, 1..600_000_i64, 0..8_u8)
+            .prop_map(|(partner, amount, reference)| Act::TopUp { partner, amount, reference }),
+        2 => (1..5_u32, change()).prop_map(|(id, change)| Act::Change(id, change)),
+        1 => select(vec!["satu", "empat", "lima"]).prop_map(Act::AddPartner),
+        1 => (any::<bool>(), 0..3_u32).prop_map(|(live, position)| Act::SaveProduct(live, position)),
+        1 => select(vec!["jabar", "relay"]).prop_map(Act::RegisterUpstream),
+        1 => (0..3_u32).prop_map(Act::ReserveNumbers),
+        1 => Just(Act::Reset),
+    ]
+}
+
+fn change() -> impl Strategy<Value = PartnerChange> {
+    // A credit limit only grows here: who lowers it below what is spent leaves nothing to spend, rightly.
+    select(vec![
+        PartnerChange::Status(PartnerStatus::Active),
+        PartnerChange::Status(PartnerStatus::Active),
+        PartnerChange::Status(PartnerStatus::Suspended),
+        PartnerChange::PasswordHash(Secret::new("$argon2id$other")),
+        PartnerChange::AllowedNetworks(vec!["192.168.0.0/16".to_owned()]),
+        PartnerChange::CreditLimit(Rupiah::new(250_000)),
+    ])
+}
+
+/// The invoices of a history, and how to speak of them.
+#[derive(Default)]
+struct Actors {
+    invoices: Vec<PaymentFacts>,
+    committed: usize,
+}
+
+impl Actors {
+    fn command(&mut self, act: &Act) -> Option<Command> {
+        let chosen = |index: usize| {
+            let count = self.invoices.len();
+            (count > 0).then(|| self.invoices[index % count].clone())
+        };
+        Some(match act {
+            Act::Record { partner, vehicle } => {
+                let (environment, partner) = PARTNERS[*partner];
+                let index = i64::try_from(self.invoices.len()).unwrap();
+                let record = record(environment, partner, index, *vehicle);
+                self.invoices.push(PaymentFacts::of(&record.invoice).unwrap());
+                Command::RecordInquiry(Box::new(record))
+            }
+            // Of what is committed only: numbers are fresh, so that no batch holds one twice.
+            Act::RecordAgain(index) if self.committed > 0 => {
+                let facts = &self.invoices[index % self.committed];
+                let index = facts.invoice.get() - fixture::number(0).get();
+                Command::RecordInquiry(Box::new(record(facts.environment, facts.partner, index, 1)))
+            }
+            Act::RecordAgain(_) => return None,
+            Act::Begin(index) => begin(&chosen(*index)?),
+            Act::BeginTomorrow(index) => {
+                let Command::BeginPayment(mut late) = begin(&chosen(*index)?) else { return None };
+                late.business_date = seconds_later(86_400).date_in_jakarta();
+                Command::BeginPayment(late)
+            }
+            Act::Settle(index, outcome) => fixture::settle(&chosen(*index)?, outcome.clone()),
+            Act::Propose(index, resolution, operator) => {
+                fixture::propose(chosen(*index)?.invoice, resolution.clone(), operator)
+            }
+            Act::Approve(index, operator) => Command::ApproveResolution(Box::new(ApproveResolution {
+                facts: chosen(*index)?,
+                operator: (*operator).to_owned(),
+                at: seconds_later(700),
+            })),
+            Act::Correct(index, kind) => Command::CorrectIncident(Box::new(CorrectIncident {
+                facts: chosen(*index)?,
+                kind: *kind,
+                operator: "sari".to_owned(),
+                reference: "statement".to_owned(),
+                at: seconds_later(800),
+            })),
+            Act::Raise(index, kind) => Command::RaiseIncident(Box::new(RaiseIncident {
+                invoice: index.and_then(chosen).map(|facts| facts.invoice),
+                kind: *kind,
+                detail: format!("{kind:?} seen"),
+                at: seconds_later(300),
+            })),
+            Act::TopUp { partner, amount, reference } => {
+                let (environment, partner) = PARTNERS[*partner];
+                fixture::top_up(environment, partner, *amount, &format!("transfer {reference}"))
+            }
+            Act::Change(id, change) => Command::ChangePartner { id: PartnerId(*id), change: change.clone() },
+            Act::AddPartner(name) => fixture::add_partner(Environment::Live, name),
+            Act::SaveProduct(live, position) => {
+                let environment = if *live { Environment::Live } else { Environment::Sandbox };
+                let code = format!("SAMSAT_{}", position % 2);
+                Command::SaveProduct(Box::new(fixture::product(environment, &code, *position)))
+            }
+            Act::RegisterUpstream(name) => Command::RegisterUpstream { name: (*name).to_owned() },
+            Act::ReserveNumbers(count) => Command::ReserveInvoiceNumbers { count: *count },
+            Act::Reset => Command::ResetSandbox,
+        })
+    }
+}
+
+/// `Contradiction`, `BalanceShort`, or the invoice's new state.
+fn name(decision: &Decision) -> String {
+    match decision {
+        Ok(Accepted::Invoice(invoice)) => invoice.state.word().to_owned(),
+        Ok(accepted) => format!("{accepted:?}").split(['(', ' ']).next().unwrap_or_default().to_owned(),
+        Err(rejection) => format!("{rejection:?}"),
+    }
+}
+
+async fn play(history: &[Vec<Act>], reached: &Mutex<BTreeMap<String, u32>>) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("esamsat.db");
+    let model = Model::new();
+    let mut sqlite = SqliteStore::open(&path, Open::CreateOrMigrate).unwrap();
+    let mut actors = Actors::default();
+    for store in [&model as &dyn Store, &sqlite] {
+        for ((environment, _), name) in PARTNERS.iter().zip(["satu", "dua", "tiga"]) {
+            fixture::partner(store, *environment, name, 500_000).await;
+        }
+    }
+    for (turn, acts) in history.iter().enumerate() {
+        let commands: Vec<_> = acts.iter().filter_map(|act| actors.command(act)).collect();
+        let mut batch = fixture::batch(commands);
+        batch.slot = domain::Slot(u16::try_from(turn % 2).unwrap());
+        let decided = model.apply(batch.clone()).await;
+        match (&decided, sqlite.apply(batch.clone()).await) {
+            (Ok(expected), Ok(decisions)) => {
+                assert_eq!(&decisions, expected);
+                actors.committed = actors.invoices.len();
+                let mut reached = reached.lock().unwrap_or_else(PoisonError::into_inner);
+                for decision in &decisions {
+                    *reached.entry(name(decision)).or_default() += 1;
+                }
+            }
+            (Err(store::Error::Data(_)), Err(store::Error::Data(_))) => {
+                actors.invoices.truncate(actors.committed);
+                let mut reached = reached.lock().unwrap_or_else(PoisonError::into_inner);
+                *reached.entry("data error".to_owned()).or_default() += 1;
+            }
+            (expected, other) => panic!("the model says {expected:?}, SQLite {other:?}"),
+        }
+        assert_eq!(
+            sqlite.batch_committed(batch.id).await.unwrap(),
+            model.batch_committed(batch.id).await.unwrap()
+        );
+        fixture::assert_sound(&model).await;
+        assert_eq!(fixture::dump(&sqlite).await, fixture::dump(&model).await);
+        if turn % 3 == 2 {
+            drop(sqlite);
+            sqlite = SqliteStore::open(&path, Open::Existing).unwrap();
+        }
+    }
+    fixture::assert_sound(&sqlite).await;
+    compare_queries(&model, &sqlite, &actors).await;
+}
+
+/// What the dump does not ask.
+async fn compare_queries(model: &Model, sqlite: &SqliteStore, actors: &Actors) {
+    for (account, _) in model.balances().await.unwrap() {
+        assert_eq!(sqlite.balance(account).await.unwrap(), model.balance(account).await.unwrap());
+        for (before, limit) in [(i64::MAX, 1000), (i64::MAX, 2), (fixture::number(3).get(), 1)] {
+            assert_eq!(
+                sqlite.account_postings(account, before, limit).await.unwrap(),
+                model.account_postings(account, before, limit).await.unwrap(),
+                "{account} {before} {limit}"
+            );
+        }
+    }
+    for facts in &actors.invoices {
+        assert_eq!(sqlite.invoice(facts.invoice).await.unwrap(), model.invoice(facts.invoice).await.unwrap());
+        let subject = InvoiceNumber::get(facts.invoice);
+        assert_eq!(sqlite.postings(subject).await.unwrap(), model.postings(subject).await.unwrap());
+    }
+    for partner in model.partners().await.unwrap() {
+        assert_eq!(sqlite.partner(&partner.username).await.unwrap(), Some(partner));
+    }
+    let never = BatchId(1);
+    assert!(!sqlite.batch_committed(never).await.unwrap());
+}
+
+#[test]
+fn random_histories_are_told_alike_by_the_model_and_by_sqlite() {
+    let config = Config {
+        cases: 100,
+        source_file: Some(file!()),
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("proptest-regressions"))),
+        ..Config::default()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let reached = Mutex::new(BTreeMap::new());
+    let played = TestRunner::new(config).run(&vec(vec(act(), 1..24), 4..12), |history| {
+        runtime.block_on(play(&history, &reached));
+        Ok(())
+    });
+    if let Err(failure) = played {
+        panic!("{failure}");
+    }
+    let reached = reached.into_inner().unwrap();
+    for rejection in [
+        Rejection::InvoicePending,
+        Rejection::InvoicePaid,
+        Rejection::InvoiceRefunded,
+        Rejection::NotBegun,
+        Rejection::InvoiceExpired,
+        Rejection::PartnerSuspended,
+        Rejection::BillBeingPaid,
+        Rejection::BillPaid,
+        Rejection::BalanceShort,
+        Rejection::AmountDiffers,
+        Rejection::AskedTooEarly,
+        Rejection::NothingProposed,
+        Rejection::AlreadyProposed,
+        Rejection::ReferenceUsed,
+    ] {
+        assert!(reached.contains_key(&format!("{rejection:?}")), "{rejection:?} was reached: {reached:?}");
+    }
+    for probe in ["PENDING", "CONFIRM", "REFUND", "AlreadySettled", "Contradiction", "Entry", "data error"] {
+        assert!(reached.contains_key(probe), "{probe} was reached: {reached:?}");
+    }
+}
