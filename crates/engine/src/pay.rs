@@ -12,7 +12,7 @@
 use crate::{About, Engine, Failure, Refused, View, limits, settle::Known};
 use bank::{NoPlace, PaymentOutcome, PaymentRequest};
 use domain::{
-    Accepted, Command, Invoice, InvoiceNumber, NotPaidProof, Partner, Reason, Refusal, Rejection, State,
+    Accepted, Attempt, Command, Invoice, InvoiceNumber, NotPaidProof, Partner, Reason, Refusal, Rejection, State,
     command::{BeginPayment, Outcome, PaymentFacts},
 };
 use std::{
@@ -84,16 +84,28 @@ impl Engine {
         };
         let invoice = match settled {
             Some(invoice) => invoice,
-            // Out of time: what the store says now is the answer.
-            None => self.view(partner, number).await?.invoice,
+            None => self.still_open(view.invoice).await,
         };
-        match &invoice.state {
-            State::Refund { proof, .. } => refuse(proof.refusal()),
-            State::Inquiry | State::Failure { .. } => Err(Refused::unavailable().about(about)),
-            State::Confirm { .. } | State::Pending { .. } => {
-                Ok(View { invoice, presentment: view.presentment })
-            }
+        if let State::Refund { proof, .. } = &invoice.state {
+            return refuse(proof.refusal());
         }
+        Ok(View { invoice, presentment: view.presentment })
+    }
+
+    /// The answer when time is up: what the store says, or PENDING where it does not say or the payment has
+    /// not even begun. It may begin yet, and what may happen yet is never called a failure.
+    async fn still_open(&self, known: Invoice) -> Invoice {
+        let mut invoice = match self.store.invoice(known.number).await {
+            Ok(Some(stored)) => stored.invoice,
+            Ok(None) | Err(_) => known,
+        };
+        if matches!(invoice.state, State::Inquiry) {
+            let now = self.clock.now();
+            let identity = String::new();
+            let attempt = Attempt { begun_at: now, send_before: now, resolve_after: now, identity };
+            invoice.state = State::Pending { attempt };
+        }
+        invoice
     }
 
     /// Starts the payment's task, or joins the one that runs, and waits for its end.
