@@ -50,3 +50,9 @@ pub const pending_page: u32 = 1_000;
 
 /// The longest pause between two status questions about one payment.
 pub const status_question_pause_max: Duration = Duration::from_mins(5);
+
+/// How long the ids of committed batches are kept.
+pub const batch_ids_kept: Duration = Duration::from_hours(24);
+
+/// How often older ones are forgotten.
+pub const prune_interval: Duration = Duration::from_hours(1);

@@ -106,7 +106,12 @@ impl Engine {
         let mut questions: JoinSet<(InvoiceNumber, Asked)> = JoinSet::new();
         let places = Arc::new(Semaphore::new(limits::status_questions_parallel_max));
         let mut next_scan = Instant::now();
+        let mut next_prune = Instant::now();
         loop {
+            if next_prune <= Instant::now() {
+                self.prune().await;
+                next_prune = Instant::now() + limits::prune_interval;
+            }
             if next_scan <= Instant::now() {
                 self.scan(&mut cases).await;
                 next_scan = Instant::now() + limits::pending_scan_interval;
@@ -147,6 +152,14 @@ impl Engine {
     fn first_question(&self, outcome_is_known: bool) -> Instant {
         let pause = if outcome_is_known { Duration::from_millis(100) } else { self.settings.status_question_pause };
         Instant::now() + pause
+    }
+
+    /// Batch ids serve to settle a lost commit answer, which is asked for at once.
+    async fn prune(&self) {
+        let kept_from = self.clock.now().minus(limits::batch_ids_kept);
+        if let Err(error) = self.store.prune_batches(kept_from).await {
+            tracing::warn!(%error, "failed to forget old batch ids");
+        }
     }
 
     /// Finds open payments that nobody in this process looks after: of an earlier run, or another gateway's.
