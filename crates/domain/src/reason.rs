@@ -175,7 +175,10 @@ pub fn parameter_invalid(parameter: Parameter) -> String {
 
 /// The sentence for a parameter that came more than once with different values.
 pub fn parameter_repeated(parameter: Parameter) -> String {
-    format!("Parameter {} dikirim lebih dari sekali dengan nilai berbeda. Kirim satu nilai saja.", parameter.name())
+    format!(
+        "Parameter {} dikirim lebih dari sekali dengan nilai berbeda. Kirim satu nilai saja.",
+        parameter.name()
+    )
 }
 
 /// A reason, with the bank's code where it gave one.

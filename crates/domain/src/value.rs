@@ -165,8 +165,8 @@ shown_plainly!(AgentCode);
 impl AgentCode {
     /// Reads an agent code: 1 to 20 letters, digits and dashes.
     pub fn parse(text: &str) -> Option<Self> {
-        let valid = (1..=20).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let valid =
+            (1..=20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         valid.then(|| Self(text.into()))
     }
 }

@@ -39,12 +39,14 @@ impl Catalogue {
 
     /// All products.
     pub(crate) async fn products(&self) -> Result<Arc<Vec<Product>>, store::Error> {
-        let cached = self.products.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(Aged::fresh);
+        let cached =
+            self.products.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(Aged::fresh);
         if let Some(products) = cached {
             return Ok(products);
         }
         let products = Arc::new(self.store.products().await?);
-        *self.products.lock().unwrap_or_else(PoisonError::into_inner) = Some(Aged::new(Arc::clone(&products)));
+        *self.products.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Aged::new(Arc::clone(&products)));
         Ok(products)
     }
 

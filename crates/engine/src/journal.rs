@@ -355,12 +355,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_refuses_and_settlements_are_never_shed() {
-        let journal = Journal::start(
-            Arc::new(Model::default()),
-            Arc::new(Ids::seeded(1)),
-            Slot(0),
-            0,
-        );
+        let journal = Journal::start(Arc::new(Model::default()), Arc::new(Ids::seeded(1)), Slot(0), 0);
         assert_eq!(journal.submit(own_work()).await, Err(Failure::Busy));
         assert_eq!(journal.submit(settlement()).await, Ok(Accepted::Done));
     }

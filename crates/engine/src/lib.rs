@@ -111,7 +111,8 @@ impl Engine {
         clock: Arc<dyn Clock>,
         ids: Arc<Ids>,
     ) -> Result<Arc<Self>, StartError> {
-        let journal = journal::Journal::start(Arc::clone(&store), Arc::clone(&ids), Slot(0), settings.queue_max);
+        let journal =
+            journal::Journal::start(Arc::clone(&store), Arc::clone(&ids), Slot(0), settings.queue_max);
         let mut banks = HashMap::new();
         for upstream in upstreams {
             let id = operate::register_upstream(&journal, &upstream.name).await?;

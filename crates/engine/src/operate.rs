@@ -3,8 +3,8 @@
 
 use crate::{Failure, Ids, journal::Journal};
 use domain::{
-    Accepted, Clock, Command, Environment, InvoiceNumber, Partner, PartnerId, Product, ProductCode, Rejection,
-    Rupiah, Slot, UpstreamId, Username,
+    Accepted, Clock, Command, Environment, InvoiceNumber, Partner, PartnerId, Product, ProductCode,
+    Rejection, Rupiah, Slot, UpstreamId, Username,
     command::{
         AddPartner, ApproveResolution, CorrectIncident, PartnerChange, PaymentFacts, ProposeResolution, TopUp,
     },

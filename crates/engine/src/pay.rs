@@ -12,7 +12,8 @@
 use crate::{About, Engine, Failure, Refused, View, limits, settle::Known};
 use bank::{NoPlace, PaymentOutcome, PaymentRequest};
 use domain::{
-    Accepted, Attempt, Command, Invoice, InvoiceNumber, NotPaidProof, Partner, Reason, Refusal, Rejection, State,
+    Accepted, Attempt, Command, Invoice, InvoiceNumber, NotPaidProof, Partner, Reason, Refusal, Rejection,
+    State,
     command::{BeginPayment, Outcome, PaymentFacts},
 };
 use std::{
@@ -197,7 +198,9 @@ impl Engine {
             Ok(Accepted::Invoice(invoice)) => invoice,
             // Another gateway has it under way; or whether it was written is not known, and the next start
             // resolves it.
-            Err(Failure::Rejected(Rejection::InvoicePending) | Failure::Stopped(_)) => return Ok(Ended::Open),
+            Err(Failure::Rejected(Rejection::InvoicePending) | Failure::Stopped(_)) => {
+                return Ok(Ended::Open);
+            }
             Ok(_) => return Err(Refused::answer(Reason::Internal)),
             Err(failure) => return Err(failure.into()),
         };

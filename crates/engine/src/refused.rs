@@ -1,7 +1,9 @@
 //! A refusal on its way to a partner: the public reason, what it is about, and how it leaves.
 
 use crate::journal::Failure;
-use domain::{ChassisNumber, InvoiceNumber, Nik, ProductCode, Reason, Refusal, Rejection, invoice::Presentment};
+use domain::{
+    ChassisNumber, InvoiceNumber, Nik, ProductCode, Reason, Refusal, Rejection, invoice::Presentment,
+};
 use std::time::Duration;
 
 /// How a refusal leaves the gateway.

@@ -150,7 +150,8 @@ impl Engine {
     }
 
     fn first_question(&self, outcome_is_known: bool) -> Instant {
-        let pause = if outcome_is_known { Duration::from_millis(100) } else { self.settings.status_question_pause };
+        let pause =
+            if outcome_is_known { Duration::from_millis(100) } else { self.settings.status_question_pause };
         Instant::now() + pause
     }
 
@@ -193,7 +194,8 @@ impl Engine {
             }
         }
         if let Ok(open) = self.store.pending_count().await {
-            metrics::gauge!("esamsat_payments_pending").set(f64::from(u32::try_from(open).unwrap_or(u32::MAX)));
+            metrics::gauge!("esamsat_payments_pending")
+                .set(f64::from(u32::try_from(open).unwrap_or(u32::MAX)));
         }
     }
 

@@ -147,7 +147,8 @@ impl Auditor {
                 self.step = Some((subject, posting.step, posting.amount));
             }
         }
-        let account = self.from_postings.entry(posting.account.code()).or_insert((posting.account, Rupiah::ZERO));
+        let account =
+            self.from_postings.entry(posting.account.code()).or_insert((posting.account, Rupiah::ZERO));
         account.1 += posting.amount;
         let digest = posting_hash(posting.step, posting.account, posting.amount);
         match self.booked.last_mut() {
@@ -161,7 +162,10 @@ impl Auditor {
             self.report.checked.steps += 1;
             if sum != Rupiah::ZERO {
                 self.report.problem(|| {
-                    format!("postings of {} step {step:?}: they sum to {sum}, not to zero", subject_name(subject))
+                    format!(
+                        "postings of {} step {step:?}: they sum to {sum}, not to zero",
+                        subject_name(subject)
+                    )
                 });
             }
         }
@@ -187,11 +191,13 @@ impl Auditor {
             });
         }
         if usize::try_from(invoice.sequence) != Ok(kinds.len()) {
-            self.report.problem(|| format!("{number:?} counts {} events, not {}", invoice.sequence, kinds.len()));
+            self.report
+                .problem(|| format!("{number:?} counts {} events, not {}", invoice.sequence, kinds.len()));
         }
         for (index, kind) in kinds.iter().enumerate() {
             let sequence = u32::try_from(index + 1).unwrap_or(u32::MAX);
-            self.events_expected = self.events_expected.wrapping_add(hash_of(&(subject, sequence, kind.name())));
+            self.events_expected =
+                self.events_expected.wrapping_add(hash_of(&(subject, sequence, kind.name())));
         }
 
         let pending = matches!(invoice.state, State::Pending { .. });
@@ -248,11 +254,17 @@ impl Auditor {
             EntryKind::TopUp => {
                 let deposit = Account::deposit(entry.environment, entry.partner);
                 let cash = Account::house(AccountKind::BankCash, entry.environment, Slot(0));
-                let digest = posting_hash(Step::Manual, deposit, -entry.amount)
-                    .wrapping_add(posting_hash(Step::Manual, cash, entry.amount));
+                let digest = posting_hash(Step::Manual, deposit, -entry.amount).wrapping_add(posting_hash(
+                    Step::Manual,
+                    cash,
+                    entry.amount,
+                ));
                 if digest != booked.digest {
                     self.report.problem(|| {
-                        format!("entry {} is a top-up of Rp {}: its postings are others", entry.number, entry.amount)
+                        format!(
+                            "entry {} is a top-up of Rp {}: its postings are others",
+                            entry.number, entry.amount
+                        )
                     });
                 }
                 let event = hash_of(&(entry.number, 1_u32, EventKind::DepositCredited.name()));
@@ -279,12 +291,14 @@ impl Auditor {
         let accounts: HashSet<i64> = self.balances.keys().chain(self.from_postings.keys()).copied().collect();
         for code in accounts {
             let (kept, posted) = (self.balances.get(&code), self.from_postings.get(&code));
-            let amount = |known: Option<&(Account, Rupiah)>| known.map_or(Rupiah::ZERO, |(_, amount)| *amount);
+            let amount =
+                |known: Option<&(Account, Rupiah)>| known.map_or(Rupiah::ZERO, |(_, amount)| *amount);
             let Some((account, _)) = kept.or(posted).copied() else { continue };
             let (kept, posted) = (amount(kept), amount(posted));
             if kept != posted {
-                self.report
-                    .problem(|| format!("account {account}: the balance is {kept}, its postings sum to {posted}"));
+                self.report.problem(|| {
+                    format!("account {account}: the balance is {kept}, its postings sum to {posted}")
+                });
             }
             match account.kind {
                 AccountKind::Reserved => {
@@ -299,7 +313,10 @@ impl Auditor {
                     None => self.report.problem(|| format!("account {account}: there is no such partner")),
                     Some(partner) if partner.credit_limit - kept < Rupiah::ZERO => {
                         self.report.problem(|| {
-                            format!("account {account}: {kept} is beyond the credit limit {}", partner.credit_limit)
+                            format!(
+                                "account {account}: {kept} is beyond the credit limit {}",
+                                partner.credit_limit
+                            )
                         });
                     }
                     Some(_) => {}

@@ -26,9 +26,7 @@ pub(super) fn reserve_invoice_numbers(rows: &Rows, count: u32) -> Decided {
 }
 
 pub(super) fn add_partner(rows: &Rows, add: &AddPartner) -> Decided {
-    if !is_operator_text(&add.name)
-        || !(0..=limits::amount_rupiah_max).contains(&add.credit_limit.get())
-    {
+    if !is_operator_text(&add.name) || !(0..=limits::amount_rupiah_max).contains(&add.credit_limit.get()) {
         return Err(Rejection::OutOfLimits);
     }
     let claim = Claim::Username(add.username.clone());
@@ -76,9 +74,7 @@ pub(super) fn change_partner(rows: &Rows, id: PartnerId, change: &PartnerChange)
 
 pub(super) fn save_product(product: &Product) -> Decided {
     let in_limits = |amount: i64| (0..=limits::amount_rupiah_max).contains(&amount);
-    if !is_operator_text(&product.name)
-        || !in_limits(product.fee.get())
-        || !in_limits(product.cashback.get())
+    if !is_operator_text(&product.name) || !in_limits(product.fee.get()) || !in_limits(product.cashback.get())
     {
         return Err(Rejection::OutOfLimits);
     }

@@ -81,10 +81,7 @@ pub(super) fn begin_payment(rows: &Rows, begin: &BeginPayment) -> Decided {
         rows,
         &mut changes,
         (invoice.number.get(), Step::Begin, begin.at),
-        &[
-            (deposit, invoice.total),
-            (Account::reserved(facts.environment, facts.partner), -invoice.total),
-        ],
+        &[(deposit, invoice.total), (Account::reserved(facts.environment, facts.partner), -invoice.total)],
     );
     changes.events.push(event(facts, invoice.sequence, EventKind::PaymentPending, begin.at));
     changes.invoices.insert(invoice.number, invoice.clone());

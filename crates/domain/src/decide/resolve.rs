@@ -3,8 +3,8 @@
 use super::{Decided, book, is_operator_text, next, settle::conclude};
 use crate::{
     command::{
-        Accepted, ApproveResolution, CorrectIncident, Outcome, PaymentFacts, ProposeResolution, RaiseIncident,
-        Rejection,
+        Accepted, ApproveResolution, CorrectIncident, Outcome, PaymentFacts, ProposeResolution,
+        RaiseIncident, Rejection,
     },
     invoice::{NotPaidProof, State},
     ledger::{Account, AccountKind, Slot, Step},

@@ -25,8 +25,10 @@ pub(super) fn settle_payment(rows: &Rows, settle: &SettlePayment, slot: Slot) ->
             Ok(contradiction(rows, invoice, IncidentKind::NotPaidAfterConfirm, detail, settle.at))
         }
         (State::Refund { .. }, Outcome::Paid { receipt, .. }) => {
-            let detail =
-                format!("the bank says paid, reference {}; the invoice is refunded", receipt.reference_number);
+            let detail = format!(
+                "the bank says paid, reference {}; the invoice is refunded",
+                receipt.reference_number
+            );
             Ok(contradiction(rows, invoice, IncidentKind::PaidAfterRefund, detail, settle.at))
         }
         (State::Pending { attempt }, outcome) => {

@@ -1,0 +1,270 @@
+//! A store that is watched: every batch is written down, faults strike where a test plans them, and every
+//! commit is a step that a life can end at.
+
+use super::steps::Steps;
+use domain::{
+    Command, Decision, Environment, Invoice, InvoiceNumber, Partner, Posting, Product, Rupiah, Timestamp,
+    UpstreamId, Username,
+    ledger::Account,
+    record::{Entry, Event, Incident, Proposal},
+};
+use engine::{domain, store};
+use futures::future::BoxFuture;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use store::{AuditVisitor, Batch, BatchId, Error, InvoiceFilter, Store, StoredInvoice};
+use tokio::{sync::watch, time::sleep};
+
+/// What befalls a batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fault {
+    Full,
+    Unavailable,
+    Data,
+    Fatal,
+    /// The batch is written; the answer to the commit is lost.
+    LostAfterCommit,
+    /// The batch is not written; the answer to the commit is lost.
+    LostBeforeCommit,
+    /// The batch is written; the answer takes this long.
+    SlowAfterCommit(Duration),
+    Panic,
+}
+
+/// Which commands a fault strikes.
+pub(crate) type Which = fn(&Command) -> bool;
+
+pub(crate) fn any(_: &Command) -> bool {
+    true
+}
+
+pub(crate) fn begin(command: &Command) -> bool {
+    matches!(command, Command::BeginPayment(_))
+}
+
+pub(crate) fn settle(command: &Command) -> bool {
+    matches!(command, Command::SettlePayment(_))
+}
+
+struct Planned {
+    which: Which,
+    fault: Fault,
+    times_left: u32,
+}
+
+pub(crate) struct Watched {
+    inner: Arc<dyn Store>,
+    steps: Arc<Steps>,
+    planned: Mutex<Vec<Planned>>,
+    batches: Mutex<Vec<Vec<Command>>>,
+    questions: Mutex<Vec<BatchId>>,
+    open: watch::Sender<bool>,
+    readable: watch::Sender<bool>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Watched {
+    pub(crate) fn new(inner: Arc<dyn Store>, steps: Arc<Steps>) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            steps,
+            planned: Mutex::default(),
+            batches: Mutex::default(),
+            questions: Mutex::default(),
+            open: watch::Sender::new(true),
+            readable: watch::Sender::new(true),
+        })
+    }
+
+    /// The next `times` batches with such a command meet the fault.
+    pub(crate) fn plan(&self, which: Which, fault: Fault, times: u32) {
+        lock(&self.planned).push(Planned { which, fault, times_left: times });
+    }
+
+    /// Nothing goes wrong any more.
+    pub(crate) fn heal(&self) {
+        lock(&self.planned).clear();
+    }
+
+    /// Whether batches go through; those that do not, wait.
+    pub(crate) fn set_open(&self, open: bool) {
+        self.open.send_replace(open);
+    }
+
+    /// Whether reads go through; those that do not, wait.
+    pub(crate) fn set_readable(&self, readable: bool) {
+        self.readable.send_replace(readable);
+    }
+
+    /// Every batch that was handed in so far.
+    pub(crate) fn batches(&self) -> Vec<Vec<Command>> {
+        lock(&self.batches).clone()
+    }
+
+    /// How many commands of this kind were handed in so far.
+    pub(crate) fn count(&self, which: Which) -> usize {
+        lock(&self.batches).iter().flatten().filter(|command| which(command)).count()
+    }
+
+    /// How often the outcome of a batch was asked for.
+    pub(crate) fn questions_count(&self) -> usize {
+        lock(&self.questions).len()
+    }
+
+    fn fault_for(&self, batch: &Batch) -> Option<Fault> {
+        let mut planned = lock(&self.planned);
+        let struck = planned
+            .iter_mut()
+            .find(|planned| planned.times_left > 0 && batch.commands.iter().any(|command| (planned.which)(command)))?;
+        struck.times_left -= 1;
+        Some(struck.fault)
+    }
+
+    async fn wait_for(gate: &watch::Sender<bool>) {
+        let _open = gate.subscribe().wait_for(|open| *open).await;
+    }
+
+    fn read<'a, T: Send + 'a>(
+        &'a self,
+        read: impl FnOnce(&'a dyn Store) -> BoxFuture<'a, Result<T, Error>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, Error>> {
+        Box::pin(async move {
+            Self::wait_for(&self.readable).await;
+            read(self.inner.as_ref()).await
+        })
+    }
+}
+
+impl Store for Watched {
+    fn apply(&self, batch: Batch) -> BoxFuture<'_, Result<Vec<Decision>, Error>> {
+        Box::pin(async move {
+            lock(&self.batches).push(batch.commands.clone());
+            Self::wait_for(&self.open).await;
+            self.steps.pass("before a commit").await;
+            let reason = || "planned fault".to_owned();
+            let fault = self.fault_for(&batch);
+            match fault {
+                Some(Fault::Full) => return Err(Error::Full(reason())),
+                Some(Fault::Unavailable) => return Err(Error::Unavailable(reason())),
+                Some(Fault::Data) => return Err(Error::Data(reason())),
+                Some(Fault::Fatal) => return Err(Error::Fatal(reason())),
+                Some(Fault::LostBeforeCommit) => {
+                    return Err(Error::Ambiguous { reason: reason(), decisions: Vec::new() });
+                }
+                Some(Fault::Panic) => panic!("planned fault"),
+                Some(Fault::LostAfterCommit | Fault::SlowAfterCommit(_)) | None => {}
+            }
+            let decisions = self.inner.apply(batch).await?;
+            match fault {
+                Some(Fault::LostAfterCommit) => return Err(Error::Ambiguous { reason: reason(), decisions }),
+                Some(Fault::SlowAfterCommit(time)) => sleep(time).await,
+                _ => {}
+            }
+            self.steps.pass("after a commit").await;
+            Ok(decisions)
+        })
+    }
+
+    fn batch_committed(&self, id: BatchId) -> BoxFuture<'_, Result<bool, Error>> {
+        lock(&self.questions).push(id);
+        self.inner.batch_committed(id)
+    }
+
+    fn partner(&self, username: &Username) -> BoxFuture<'_, Result<Option<Partner>, Error>> {
+        let username = username.clone();
+        Box::pin(async move {
+            Self::wait_for(&self.readable).await;
+            self.inner.partner(&username).await
+        })
+    }
+
+    fn partners(&self) -> BoxFuture<'_, Result<Vec<Partner>, Error>> {
+        self.read(|store| store.partners())
+    }
+
+    fn products(&self) -> BoxFuture<'_, Result<Vec<Product>, Error>> {
+        self.read(|store| store.products())
+    }
+
+    fn invoice(&self, number: InvoiceNumber) -> BoxFuture<'_, Result<Option<StoredInvoice>, Error>> {
+        self.read(move |store| store.invoice(number))
+    }
+
+    fn invoices(&self, filter: InvoiceFilter) -> BoxFuture<'_, Result<Vec<StoredInvoice>, Error>> {
+        self.read(|store| store.invoices(filter))
+    }
+
+    fn pending(&self, after: InvoiceNumber, limit: u32) -> BoxFuture<'_, Result<Vec<Invoice>, Error>> {
+        self.read(move |store| store.pending(after, limit))
+    }
+
+    fn pending_count(&self) -> BoxFuture<'_, Result<u64, Error>> {
+        self.read(|store| store.pending_count())
+    }
+
+    fn balance(&self, account: Account) -> BoxFuture<'_, Result<Rupiah, Error>> {
+        self.read(move |store| store.balance(account))
+    }
+
+    fn balances(&self) -> BoxFuture<'_, Result<Vec<(Account, Rupiah)>, Error>> {
+        self.read(|store| store.balances())
+    }
+
+    fn postings(&self, subject: i64) -> BoxFuture<'_, Result<Vec<Posting>, Error>> {
+        self.read(move |store| store.postings(subject))
+    }
+
+    fn account_postings(
+        &self,
+        account: Account,
+        before: i64,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Posting>, Error>> {
+        self.read(move |store| store.account_postings(account, before, limit))
+    }
+
+    fn entries(&self, before: i64, limit: u32) -> BoxFuture<'_, Result<Vec<Entry>, Error>> {
+        self.read(move |store| store.entries(before, limit))
+    }
+
+    fn entry_by_reference(
+        &self,
+        environment: Environment,
+        reference: &str,
+    ) -> BoxFuture<'_, Result<Option<Entry>, Error>> {
+        self.inner.entry_by_reference(environment, reference)
+    }
+
+    fn incidents(&self, limit: u32) -> BoxFuture<'_, Result<Vec<Incident>, Error>> {
+        self.read(move |store| store.incidents(limit))
+    }
+
+    fn proposals(&self) -> BoxFuture<'_, Result<Vec<Proposal>, Error>> {
+        self.read(|store| store.proposals())
+    }
+
+    fn upstreams(&self) -> BoxFuture<'_, Result<Vec<(String, UpstreamId)>, Error>> {
+        self.read(|store| store.upstreams())
+    }
+
+    fn events(&self, after: i64, limit: u32) -> BoxFuture<'_, Result<Vec<(i64, Event)>, Error>> {
+        self.read(move |store| store.events(after, limit))
+    }
+
+    fn audit(&self, visit: AuditVisitor) -> BoxFuture<'_, Result<(), Error>> {
+        self.inner.audit(visit)
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), Error>> {
+        self.inner.check()
+    }
+
+    fn prune_batches(&self, moment: Timestamp) -> BoxFuture<'_, Result<(), Error>> {
+        self.inner.prune_batches(moment)
+    }
+}
