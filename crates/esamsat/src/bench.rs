@@ -131,7 +131,11 @@ pub(crate) enum Mode {
 
 fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().map_err(|_| "not a number".to_owned())?;
-    if (0.1..=1_000_000.0).contains(&rate) { Ok(rate) } else { Err("it must be from 0.1 to 1000000".to_owned()) }
+    if (0.1..=1_000_000.0).contains(&rate) {
+        Ok(rate)
+    } else {
+        Err("it must be from 0.1 to 1000000".to_owned())
+    }
 }
 
 impl Arguments {
@@ -172,7 +176,8 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
     let target = Rc::new(Target::resolve(arguments.url.clone(), arguments.credentials()).await?);
     let progress = Rc::new(Progress::default());
     prepare::log_in(&target, &progress).await?;
-    let bench = Bench::new(usize::from(arguments.connections), arguments.rate, arguments.first_vehicle(), progress);
+    let bench =
+        Bench::new(usize::from(arguments.connections), arguments.rate, arguments.first_vehicle(), progress);
     prepare::probe(&target, arguments.mode, &bench.vehicles).await?;
 
     let reference = if arguments.reference { Some(reference::Child::start().await?) } else { None };
@@ -185,7 +190,8 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
         let of_slices = format!("slice {} of {slices}", slice + 1);
         if let Some(reference) = &reference {
             let name = format!("reference, {of_slices}");
-            reference_slices.push(bench.run(&reference.target, Work::Reference, &name, warm_up, measured).await?);
+            reference_slices
+                .push(bench.run(&reference.target, Work::Reference, &name, warm_up, measured).await?);
         }
         let name = if slices == 1 { "gateway".to_owned() } else { format!("gateway, {of_slices}") };
         let tally = match arguments.mode {

@@ -1,7 +1,7 @@
 //! The embedded backend: one `SQLite` file in WAL mode, `synchronous=FULL`.
 //!
 //! One connection writes, under a lock of this process; several processes may write one file, since every
-//! batch loads what it decides on after `BEGIN IMMEDIATE`. Up to [`READERS_MAX`] connections read, each on
+//! batch loads what it decides on after `BEGIN IMMEDIATE`. A few connections (`READERS_MAX`) read, each on
 //! its own snapshot. All of it runs on tokio's blocking threads, so that a paused clock stands still
 //! meanwhile.
 //!
@@ -10,7 +10,7 @@
 //! written anything.
 //!
 //! Deliberately absent: rules (they are `domain`'s), and a commit whose outcome is unknown to the caller
-//! (see [`mod@failure`]).
+//! (see `failure.rs`).
 
 mod batch;
 mod checkpoint;

@@ -47,6 +47,8 @@ enum Act {
     Reset,
 }
 
+const ANSWERS: &str = "the store answers";
+
 const PARTNERS: [(Environment, PartnerId); 3] = [
     (Environment::Live, PartnerId(1)),
     (Environment::Live, PartnerId(2)),
@@ -127,9 +129,9 @@ impl Actors {
         Some(match act {
             Act::Record { partner, vehicle } => {
                 let (environment, partner) = PARTNERS[*partner];
-                let index = i64::try_from(self.invoices.len()).unwrap();
+                let index = i64::try_from(self.invoices.len()).expect("histories are short");
                 let record = record(environment, partner, index, *vehicle);
-                self.invoices.push(PaymentFacts::of(&record.invoice).unwrap());
+                self.invoices.push(PaymentFacts::of(&record.invoice).expect("an invoice with a bill"));
                 Command::RecordInquiry(Box::new(record))
             }
             // Of what is committed only: numbers are fresh, so that no batch holds one twice.
@@ -195,10 +197,10 @@ fn name(decision: &Decision) -> String {
 }
 
 async fn play(history: &[Vec<Act>], reached: &Mutex<BTreeMap<String, u32>>) {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("esamsat.db");
     let model = Model::new();
-    let mut sqlite = SqliteStore::open(&path, Open::CreateOrMigrate).unwrap();
+    let mut sqlite = SqliteStore::open(&path, Open::CreateOrMigrate).expect("the file opens");
     let mut actors = Actors::default();
     for store in [&model as &dyn Store, &sqlite] {
         for ((environment, _), name) in PARTNERS.iter().zip(["satu", "dua", "tiga"]) {
@@ -208,7 +210,7 @@ async fn play(history: &[Vec<Act>], reached: &Mutex<BTreeMap<String, u32>>) {
     for (turn, acts) in history.iter().enumerate() {
         let commands: Vec<_> = acts.iter().filter_map(|act| actors.command(act)).collect();
         let mut batch = fixture::batch(commands);
-        batch.slot = domain::Slot(u16::try_from(turn % 2).unwrap());
+        batch.slot = domain::Slot(u16::try_from(turn % 2).expect("histories are short"));
         let decided = model.apply(batch.clone()).await;
         match (&decided, sqlite.apply(batch.clone()).await) {
             (Ok(expected), Ok(decisions)) => {
@@ -227,14 +229,14 @@ async fn play(history: &[Vec<Act>], reached: &Mutex<BTreeMap<String, u32>>) {
             (expected, other) => panic!("the model says {expected:?}, SQLite {other:?}"),
         }
         assert_eq!(
-            sqlite.batch_committed(batch.id).await.unwrap(),
-            model.batch_committed(batch.id).await.unwrap()
+            sqlite.batch_committed(batch.id).await.expect(ANSWERS),
+            model.batch_committed(batch.id).await.expect(ANSWERS)
         );
         fixture::assert_sound(&model).await;
         assert_eq!(fixture::dump(&sqlite).await, fixture::dump(&model).await);
         if turn % 3 == 2 {
             drop(sqlite);
-            sqlite = SqliteStore::open(&path, Open::Existing).unwrap();
+            sqlite = SqliteStore::open(&path, Open::Existing).expect("the file opens");
         }
     }
     fixture::assert_sound(&sqlite).await;
@@ -243,32 +245,41 @@ async fn play(history: &[Vec<Act>], reached: &Mutex<BTreeMap<String, u32>>) {
 
 /// What the dump does not ask.
 async fn compare_queries(model: &Model, sqlite: &SqliteStore, actors: &Actors) {
-    for (account, _) in model.balances().await.unwrap() {
-        assert_eq!(sqlite.balance(account).await.unwrap(), model.balance(account).await.unwrap());
+    for (account, _) in model.balances().await.expect(ANSWERS) {
+        assert_eq!(
+            sqlite.balance(account).await.expect(ANSWERS),
+            model.balance(account).await.expect(ANSWERS)
+        );
         for (before, limit) in [(i64::MAX, 1000), (i64::MAX, 2), (fixture::number(3).get(), 1)] {
             assert_eq!(
-                sqlite.account_postings(account, before, limit).await.unwrap(),
-                model.account_postings(account, before, limit).await.unwrap(),
+                sqlite.account_postings(account, before, limit).await.expect(ANSWERS),
+                model.account_postings(account, before, limit).await.expect(ANSWERS),
                 "{account} {before} {limit}"
             );
         }
     }
     for facts in &actors.invoices {
-        assert_eq!(sqlite.invoice(facts.invoice).await.unwrap(), model.invoice(facts.invoice).await.unwrap());
+        assert_eq!(
+            sqlite.invoice(facts.invoice).await.expect(ANSWERS),
+            model.invoice(facts.invoice).await.expect(ANSWERS)
+        );
         let subject = InvoiceNumber::get(facts.invoice);
-        assert_eq!(sqlite.postings(subject).await.unwrap(), model.postings(subject).await.unwrap());
+        assert_eq!(
+            sqlite.postings(subject).await.expect(ANSWERS),
+            model.postings(subject).await.expect(ANSWERS)
+        );
     }
-    for partner in model.partners().await.unwrap() {
-        assert_eq!(sqlite.partner(&partner.username).await.unwrap(), Some(partner));
+    for partner in model.partners().await.expect(ANSWERS) {
+        assert_eq!(sqlite.partner(&partner.username).await.expect(ANSWERS), Some(partner));
     }
     let never = BatchId(1);
-    assert!(!sqlite.batch_committed(never).await.unwrap());
+    assert!(!sqlite.batch_committed(never).await.expect(ANSWERS));
 }
 
 #[test]
 fn random_histories_are_told_alike_by_the_model_and_by_sqlite() {
     let config = Config {
-        cases: 100,
+        cases: 40,
         source_file: Some(file!()),
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("proptest-regressions"))),
         ..Config::default()

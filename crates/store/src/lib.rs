@@ -4,7 +4,7 @@
 //! [`decide_batch`] decide them in memory, writes what changed, and commits, all in one transaction. The
 //! rules are `domain`'s, the same for every backend and for the [`model`].
 //!
-//! [`conformance`] is the suite that every backend runs.
+//! [`mod@conformance`] is the suite that every backend runs.
 
 pub mod conformance;
 pub mod model;

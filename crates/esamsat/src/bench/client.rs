@@ -16,6 +16,9 @@ use tokio::{
 const ANSWER_WITHIN: Duration = Duration::from_secs(65);
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
+/// EMFILE, for which the standard library has no kind.
+const TOO_MANY_OPEN_FILES: i32 = 24;
+
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 const READ_BYTES: usize = 4 * 1024;
@@ -82,6 +85,7 @@ fn failed(error: &io::Error) -> Failed {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "reset",
         io::ErrorKind::AddrNotAvailable => "no local port free",
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "unreachable",
+        _ if error.raw_os_error() == Some(TOO_MANY_OPEN_FILES) => "no file descriptor left, see `ulimit -n`",
         _ => "broken",
     })
 }

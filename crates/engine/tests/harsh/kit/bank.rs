@@ -95,6 +95,7 @@ struct Books {
     wrongs: Vec<String>,
     places_given: u32,
     down: bool,
+    poisoned: Option<InvoiceNumber>,
     latency: Duration,
     steps: Arc<Steps>,
     witness: Option<Arc<dyn Store>>,
@@ -121,6 +122,7 @@ impl ScriptedBank {
             wrongs: Vec::new(),
             places_given: 0,
             down: false,
+            poisoned: None,
             latency: Duration::from_millis(100),
             steps: Steps::endless(),
             witness: None,
@@ -166,6 +168,11 @@ impl ScriptedBank {
 
     pub(crate) fn set_down(&self, down: bool) {
         self.books().down = down;
+    }
+
+    /// From now on, every status question about this payment, and no other, panics.
+    pub(crate) fn poison(&self, number: InvoiceNumber) {
+        self.books().poisoned = Some(number);
     }
 
     pub(crate) fn set_latency(&self, latency: Duration) {
@@ -413,7 +420,11 @@ impl Bank for ScriptedBank {
             let status = {
                 let mut books = self.books();
                 books.questions.push((request.invoice, self.clock.now()));
-                books.next_statuses.pop_front().unwrap_or_else(|| books.status.clone())
+                if books.poisoned == Some(request.invoice) {
+                    Status::Panics
+                } else {
+                    books.next_statuses.pop_front().unwrap_or_else(|| books.status.clone())
+                }
             };
             let outcome = match status {
                 Status::Truth => self.truth(request.invoice),

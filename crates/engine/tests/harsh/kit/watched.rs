@@ -126,7 +126,8 @@ impl Watched {
     }
 
     async fn wait_for(gate: &watch::Sender<bool>) {
-        let _open = gate.subscribe().wait_for(|open| *open).await;
+        let mut open = gate.subscribe();
+        open.wait_for(|open| *open).await.expect("the gate outlives those who wait");
     }
 
     fn read<'a, T: Send + 'a>(

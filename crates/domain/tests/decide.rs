@@ -1,0 +1,476 @@
+//! The state machine as tables: one line an event with its result.
+//!
+//! Every event is tried on an invoice in every state. What it does to the books is told as the words of the
+//! postings, so that a line shows the whole effect.
+
+use domain::{
+    Accepted, AgentCode, Attempt, BankReceipt, ChassisNumber, Command, Environment, Invoice, InvoiceNumber,
+    NotPaidProof, Partner, PartnerId, PartnerStatus, PaymentCode, ProductCode, Reason, Rejection, Rupiah,
+    Secret, Slot, State, Timestamp, UpstreamId, Username,
+    command::{
+        ApproveResolution, BeginPayment, CorrectIncident, Outcome, PaymentFacts, ProposeResolution,
+        SettlePayment, TopUp,
+    },
+    decide,
+    ledger::Account,
+    record::{Incident, IncidentKind, Proposal, Resolution},
+    rows::{Changes, Claim, Keys, Rows},
+};
+
+const LIVE: Environment = Environment::Live;
+const PARTNER: PartnerId = PartnerId(7);
+const NUMBER: InvoiceNumber = InvoiceNumber::new(100_000_000_001);
+const OTHER: i64 = 100_000_000_002;
+const OPERATOR: &str = "sari";
+
+/// So many seconds after 2026-11-23 16:00 WIB.
+fn second(seconds: i64) -> Timestamp {
+    Timestamp::from_millis(1_795_424_400_000 + seconds * 1_000)
+}
+
+fn receipt() -> BankReceipt {
+    BankReceipt { reference_number: "AB12".to_owned(), trace_number: "000123".to_owned() }
+}
+
+fn attempt() -> Attempt {
+    Attempt {
+        begun_at: second(0),
+        send_before: second(30),
+        resolve_after: second(120),
+        identity: "1123090000-000123".to_owned(),
+    }
+}
+
+fn state(word: &str) -> State {
+    let attempt = attempt();
+    match word {
+        "FAILURE" => State::Failure { refusal: Reason::VehicleNotFound.into() },
+        "INQUIRY" => State::Inquiry,
+        "PENDING" => State::Pending { attempt },
+        "CONFIRM" => State::Confirm { attempt, receipt: receipt(), settled_at: second(5) },
+        "REFUND" => State::Refund { attempt, proof: NotPaidProof::NeverSent, settled_at: second(5) },
+        _ => panic!("{word} is no state"),
+    }
+}
+
+fn invoice(word: &str) -> Invoice {
+    Invoice {
+        number: NUMBER,
+        environment: LIVE,
+        partner: PARTNER,
+        product: ProductCode::parse("SAMSAT_JABAR").expect("a product code"),
+        upstream: UpstreamId(1),
+        inquired_at: second(-60),
+        business_date: second(0).date_in_jakarta(),
+        payable_until: Some(second(3600)),
+        payment_code: PaymentCode::parse("3200000000000001"),
+        chassis: ChassisNumber::parse("MH328D204AK401000").expect("a chassis number"),
+        total: Rupiah::new(183_500),
+        fee: Rupiah::new(5_000),
+        cashback: Rupiah::new(2_000),
+        state: state(word),
+        sequence: match word {
+            "PENDING" => 1,
+            "CONFIRM" | "REFUND" => 2,
+            _ => 0,
+        },
+    }
+}
+
+fn facts() -> PaymentFacts {
+    PaymentFacts::of(&invoice("INQUIRY")).expect("an invoice with a bill")
+}
+
+fn partner() -> Partner {
+    Partner {
+        id: PARTNER,
+        environment: LIVE,
+        username: Username::parse("mitra").expect("a user name"),
+        name: "CV Mitra".to_owned(),
+        agent_code: AgentCode::parse("JKT-00000").expect("an agent code"),
+        status: PartnerStatus::Active,
+        credit_limit: Rupiah::ZERO,
+        password_hash: Secret::default(),
+        allowed_networks: Vec::new(),
+    }
+}
+
+/// What surrounds the event.
+#[derive(Clone)]
+struct World {
+    invoice: Option<Invoice>,
+    partner: Option<Partner>,
+    claims: Vec<(Claim, i64)>,
+    deposit: i64,
+    proposal: Option<Resolution>,
+    incident: Option<(IncidentKind, Option<i64>)>,
+}
+
+impl World {
+    /// An invoice in this state, claims that belong to it, and enough money.
+    fn at(word: &str) -> Self {
+        let claims = match word {
+            "PENDING" => vec![(facts().bill_claim(), NUMBER.get()), (facts().vehicle_claim(), NUMBER.get())],
+            "CONFIRM" => vec![(facts().bill_claim(), NUMBER.get())],
+            _ => Vec::new(),
+        };
+        Self {
+            invoice: Some(invoice(word)),
+            partner: Some(partner()),
+            claims,
+            deposit: 183_500,
+            proposal: None,
+            incident: None,
+        }
+    }
+
+    /// The rows that the command names, and no others.
+    fn rows(&self, command: &Command) -> Rows {
+        let mut keys = Keys::default();
+        command.add_keys(Slot(0), &mut keys);
+        let owner =
+            |claim: &Claim| self.claims.iter().find(|(held, _)| held == claim).map(|(_, owner)| *owner);
+        let proposal = |resolution: Resolution| Proposal {
+            invoice: NUMBER,
+            resolution,
+            operator: OPERATOR.to_owned(),
+            reference: "letter 12".to_owned(),
+            reason: "the bank wrote".to_owned(),
+            at: second(600),
+        };
+        let incident = |(kind, corrected_by)| Incident {
+            invoice: Some(NUMBER),
+            kind,
+            detail: String::new(),
+            first_at: second(300),
+            last_at: second(300),
+            count: 1,
+            corrected_by,
+        };
+        Rows {
+            partners: keys.partners.iter().map(|id| (*id, self.partner.clone())).collect(),
+            products: keys.products.iter().map(|key| (key.clone(), None)).collect(),
+            claims: keys.claims.iter().map(|claim| (claim.clone(), owner(claim))).collect(),
+            invoices: keys.invoices.iter().map(|number| (*number, self.invoice.clone())).collect(),
+            proposals: keys.proposals.iter().map(|n| (*n, self.proposal.clone().map(proposal))).collect(),
+            incidents: keys
+                .incidents
+                .iter()
+                .map(|key| (*key, self.incident.filter(|(kind, _)| *kind == key.1).map(incident)))
+                .collect(),
+            balances: keys
+                .balances
+                .iter()
+                .map(|account| {
+                    let is_deposit = *account == Account::deposit(LIVE, PARTNER);
+                    (*account, if is_deposit { Rupiah::new(-self.deposit) } else { Rupiah::ZERO })
+                })
+                .collect(),
+            counters: keys.counters.iter().map(|counter| (*counter, 0)).collect(),
+        }
+    }
+
+    fn decide(&self, command: &Command) -> Result<(Accepted, Changes), Rejection> {
+        decide(&self.rows(command), command, Slot(0))
+    }
+}
+
+fn begin() -> BeginPayment {
+    BeginPayment {
+        facts: facts(),
+        at: second(0),
+        business_date: second(0).date_in_jakarta(),
+        send_before: second(30),
+        resolve_after: second(120),
+        identity: "1123090000-000123".to_owned(),
+    }
+}
+
+fn event(name: &str) -> Command {
+    let settle =
+        |outcome| Command::SettlePayment(Box::new(SettlePayment { facts: facts(), outcome, at: second(5) }));
+    let not_found = |seconds| settle(Outcome::NotPaid(NotPaidProof::NotFound { asked_at: second(seconds) }));
+    let paid = |amount| settle(Outcome::Paid { receipt: receipt(), amount: Rupiah::new(amount) });
+    match name {
+        "begin" => Command::BeginPayment(Box::new(begin())),
+        "paid" => paid(178_500),
+        "paid, fee and all" => paid(183_500),
+        "never sent" => settle(Outcome::NotPaid(NotPaidProof::NeverSent)),
+        "refused" => settle(Outcome::NotPaid(NotPaidProof::Refused { refusal: Reason::BankRefused.into() })),
+        "not found, too early" => not_found(119),
+        "not found" => not_found(120),
+        "propose" => propose(OPERATOR, Resolution::NotPaid),
+        "approve" => approve("budi"),
+        _ => panic!("{name} is no event"),
+    }
+}
+
+fn propose(operator: &str, resolution: Resolution) -> Command {
+    Command::ProposeResolution(Box::new(ProposeResolution {
+        invoice: NUMBER,
+        resolution,
+        operator: operator.to_owned(),
+        reference: "letter 12".to_owned(),
+        reason: "the bank wrote".to_owned(),
+        at: second(600),
+    }))
+}
+
+fn approve(operator: &str) -> Command {
+    Command::ApproveResolution(Box::new(ApproveResolution {
+        facts: facts(),
+        operator: operator.to_owned(),
+        at: second(700),
+    }))
+}
+
+/// `CONFIRM`, `Contradiction`, `AmountDiffers`.
+fn result(decided: &Result<(Accepted, Changes), Rejection>) -> String {
+    match decided {
+        Ok((Accepted::Invoice(invoice), _)) => invoice.state.word().to_owned(),
+        Ok((accepted, _)) => format!("{accepted:?}").split('(').next().unwrap_or_default().to_owned(),
+        Err(rejection) => format!("{rejection:?}"),
+    }
+}
+
+/// `deposit +183500, reserved -183500`.
+fn booked(changes: &Changes) -> String {
+    let line =
+        |posting: &domain::Posting| format!("{} {:+}", posting.account.kind.name(), posting.amount.get());
+    changes.postings.iter().map(line).collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn every_event_in_every_state() {
+    let states = ["FAILURE", "INQUIRY", "PENDING", "CONFIRM", "REFUND"];
+    #[rustfmt::skip]
+    let table = [
+        // event                   FAILURE          INQUIRY      PENDING            CONFIRM            REFUND
+        ("begin",                ["InquiryFailed",  "PENDING",   "InvoicePending",  "InvoicePaid",     "InvoiceRefunded"]),
+        ("paid",                 ["NotBegun",       "NotBegun",  "CONFIRM",         "AlreadySettled",  "Contradiction"]),
+        ("paid, fee and all",    ["NotBegun",       "NotBegun",  "AmountDiffers",   "AlreadySettled",  "Contradiction"]),
+        ("never sent",           ["NotBegun",       "NotBegun",  "REFUND",          "Contradiction",   "AlreadySettled"]),
+        ("refused",              ["NotBegun",       "NotBegun",  "REFUND",          "Contradiction",   "AlreadySettled"]),
+        ("not found, too early", ["NotBegun",       "NotBegun",  "AskedTooEarly",   "Contradiction",   "AlreadySettled"]),
+        ("not found",            ["NotBegun",       "NotBegun",  "REFUND",          "Contradiction",   "AlreadySettled"]),
+        ("propose",              ["NotBegun",       "NotBegun",  "Done",            "InvoicePaid",     "InvoiceRefunded"]),
+        ("approve",              ["NotBegun",       "NotBegun",  "NothingProposed", "InvoicePaid",     "InvoiceRefunded"]),
+    ];
+    for (name, results) in table {
+        for (word, expected) in states.iter().zip(results) {
+            let decided = World::at(word).decide(&event(name));
+            assert_eq!(result(&decided), expected, "{name} on {word}");
+            let Ok((accepted, changes)) = decided else { continue };
+            // Whatever does not move the state moves no money and tells nobody.
+            let moves = matches!(accepted, Accepted::Invoice(_));
+            assert_eq!(changes.postings.is_empty(), !moves, "{name} on {word}");
+            assert_eq!(changes.events.len(), usize::from(moves), "{name} on {word}");
+            assert_eq!(changes.invoices.len(), usize::from(moves), "{name} on {word}");
+            assert_eq!(changes.incidents.len(), usize::from(expected == "Contradiction"), "{name} on {word}");
+        }
+    }
+}
+
+#[test]
+fn what_is_booked() {
+    let refund = "reserved +183500, deposit -183500";
+    for (name, word, expected) in [
+        ("begin", "INQUIRY", "deposit +183500, reserved -183500"),
+        (
+            "paid",
+            "PENDING",
+            "reserved +183500, bank_payable -178500, fee_income -5000, cashback_expense +2000, deposit -2000",
+        ),
+        ("never sent", "PENDING", refund),
+        ("refused", "PENDING", refund),
+        ("not found", "PENDING", refund),
+    ] {
+        let (_, changes) = World::at(word).decide(&event(name)).expect("the event is accepted");
+        assert_eq!(booked(&changes), expected, "{name} on {word}");
+        let sum: Rupiah = changes.postings.iter().map(|posting| posting.amount).sum();
+        assert_eq!(sum, Rupiah::ZERO, "{name} on {word}");
+    }
+}
+
+#[test]
+fn what_is_claimed() {
+    for (name, word, bill, vehicle) in [
+        ("begin", "INQUIRY", Some(Some(NUMBER.get())), Some(Some(NUMBER.get()))),
+        ("paid", "PENDING", None, Some(None)),
+        ("never sent", "PENDING", Some(None), Some(None)),
+    ] {
+        let (_, changes) = World::at(word).decide(&event(name)).expect("the event is accepted");
+        assert_eq!(changes.claims.get(&facts().bill_claim()).copied(), bill, "{name}: the bill");
+        assert_eq!(changes.claims.get(&facts().vehicle_claim()).copied(), vehicle, "{name}: the vehicle");
+    }
+}
+
+#[test]
+fn the_ladder_of_a_beginning_in_its_order() {
+    let good = World::at("INQUIRY");
+    let change = |change: fn(&mut World)| {
+        let mut world = good.clone();
+        change(&mut world);
+        world
+    };
+    let worlds = [
+        ("as it should be", good.clone(), "PENDING"),
+        ("no such invoice", change(|w| w.invoice = None), "InvoiceUnknown"),
+        (
+            "another partner's",
+            change(|w| w.invoice = w.invoice.take().map(|i| Invoice { partner: PartnerId(8), ..i })),
+            "InvoiceUnknown",
+        ),
+        (
+            "another bill",
+            change(|w| {
+                w.invoice = w.invoice.take().map(|i| Invoice { payment_code: PaymentCode::parse("1"), ..i });
+            }),
+            "InvoiceUnknown",
+        ),
+        (
+            "its bill has lapsed this moment",
+            change(|w| w.invoice = w.invoice.take().map(|i| Invoice { payable_until: Some(second(0)), ..i })),
+            "InvoiceExpired",
+        ),
+        (
+            "its bill lapses the next moment",
+            change(|w| {
+                let until = Some(Timestamp::from_millis(second(0).as_millis() + 1));
+                w.invoice = w.invoice.take().map(|i| Invoice { payable_until: until, ..i });
+            }),
+            "PENDING",
+        ),
+        ("no such partner", change(|w| w.partner = None), "PartnerUnknown"),
+        (
+            "the partner is suspended",
+            change(|w| {
+                w.partner = w.partner.take().map(|p| Partner { status: PartnerStatus::Suspended, ..p });
+            }),
+            "PartnerSuspended",
+        ),
+        (
+            "the vehicle is being paid",
+            change(|w| w.claims.push((facts().vehicle_claim(), OTHER))),
+            "BillBeingPaid",
+        ),
+        ("the bill is paid", change(|w| w.claims.push((facts().bill_claim(), OTHER))), "BillPaid"),
+        ("one Rupiah short", change(|w| w.deposit -= 1), "BalanceShort"),
+        (
+            "one Rupiah of credit",
+            change(|w| {
+                w.deposit -= 1;
+                w.partner = w.partner.take().map(|p| Partner { credit_limit: Rupiah::new(1), ..p });
+            }),
+            "PENDING",
+        ),
+        (
+            "everything at once: the first rule is told",
+            change(|w| {
+                w.partner = None;
+                w.deposit = 0;
+                w.claims.push((facts().vehicle_claim(), OTHER));
+            }),
+            "PartnerUnknown",
+        ),
+    ];
+    for (name, world, expected) in worlds {
+        assert_eq!(result(&world.decide(&event("begin"))), expected, "{name}");
+    }
+    let mut late = begin();
+    late.business_date = second(86_400).date_in_jakarta();
+    assert_eq!(result(&good.decide(&Command::BeginPayment(Box::new(late)))), "InvoiceExpired");
+}
+
+#[test]
+fn two_operators() {
+    let paid = || Resolution::Paid { receipt: receipt() };
+    let empty = || Resolution::Paid {
+        receipt: BankReceipt { reference_number: String::new(), trace_number: "12345".to_owned() },
+    };
+    for (name, standing, command, expected) in [
+        ("the first proposes", None, propose("sari", Resolution::NotPaid), "Done"),
+        ("the first thinks again", Some(paid()), propose("sari", Resolution::NotPaid), "Done"),
+        ("the second proposes too", Some(paid()), propose("budi", Resolution::NotPaid), "AlreadyProposed"),
+        ("without a name", None, propose(" ", Resolution::NotPaid), "OutOfLimits"),
+        ("without a receipt", None, propose("sari", empty()), "OutOfLimits"),
+        ("the second approves a payment", Some(paid()), approve("budi"), "CONFIRM"),
+        ("the second approves a refund", Some(Resolution::NotPaid), approve("budi"), "REFUND"),
+        ("the first approves", Some(paid()), approve("Sari "), "SameOperator"),
+        ("nobody approves", Some(paid()), approve(""), "OutOfLimits"),
+    ] {
+        let mut world = World::at("PENDING");
+        world.proposal = standing;
+        assert_eq!(result(&world.decide(&command)), expected, "{name}");
+    }
+}
+
+#[test]
+fn corrections() {
+    let correct = |kind| {
+        Command::CorrectIncident(Box::new(CorrectIncident {
+            facts: facts(),
+            kind,
+            operator: OPERATOR.to_owned(),
+            reference: "statement line 7".to_owned(),
+            at: second(900),
+        }))
+    };
+    let (paid, not_paid) = (IncidentKind::PaidAfterRefund, IncidentKind::NotPaidAfterConfirm);
+    for (word, seen, kind, expected, books) in [
+        ("REFUND", Some((paid, None)), paid, "Entry", "dispute_loss +178500, bank_payable -178500"),
+        ("CONFIRM", Some((not_paid, None)), not_paid, "Entry", "dispute_loss -178500, bank_payable +178500"),
+        ("REFUND", Some((paid, Some(3))), paid, "AlreadyCorrected", ""),
+        ("REFUND", None, paid, "NothingToCorrect", ""),
+        (
+            "PENDING",
+            Some((IncidentKind::AmountDiffers, None)),
+            IncidentKind::AmountDiffers,
+            "NothingToCorrect",
+            "",
+        ),
+    ] {
+        let mut world = World::at(word);
+        world.incident = seen;
+        let decided = world.decide(&correct(kind));
+        assert_eq!(result(&decided), expected, "{kind:?} on {word}");
+        let changes = decided.map(|(_, changes)| changes).unwrap_or_default();
+        assert_eq!(booked(&changes), books, "{kind:?} on {word}");
+        assert!(changes.invoices.is_empty(), "the state stays");
+    }
+}
+
+#[test]
+fn top_ups() {
+    let top_up = |amount, reference: &str| TopUp {
+        environment: LIVE,
+        partner: PARTNER,
+        amount: Rupiah::new(amount),
+        reference: reference.to_owned(),
+        operator: OPERATOR.to_owned(),
+        at: second(0),
+    };
+    let max = domain::limits::amount_rupiah_max;
+    for (name, command, deposit, expected) in [
+        ("a million", top_up(1_000_000, "a"), 0, "Entry"),
+        ("nothing", top_up(0, "a"), 0, "OutOfLimits"),
+        ("less than nothing", top_up(-1, "a"), 0, "OutOfLimits"),
+        ("the most", top_up(max, "a"), 0, "Entry"),
+        ("more than that", top_up(max + 1, "a"), 0, "OutOfLimits"),
+        ("more than a deposit may hold", top_up(max, "a"), 1, "OutOfLimits"),
+        ("without a reference", top_up(5, ""), 0, "OutOfLimits"),
+        ("with a line break", top_up(5, "a\nb"), 0, "OutOfLimits"),
+        ("a reference that is booked", top_up(5, "booked"), 0, "ReferenceUsed"),
+        (
+            "of the other environment",
+            TopUp { environment: Environment::Sandbox, ..top_up(5, "a") },
+            0,
+            "PartnerUnknown",
+        ),
+    ] {
+        let mut world = World::at("INQUIRY");
+        world.deposit = deposit;
+        world.claims.push((top_up(1, "booked").claim(), 1));
+        assert_eq!(result(&world.decide(&Command::TopUp(Box::new(command)))), expected, "{name}");
+    }
+}

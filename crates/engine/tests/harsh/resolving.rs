@@ -1,0 +1,335 @@
+//! The resolver: unknown is asked about until it is known, and nothing but proof ends a payment.
+
+use crate::kit::{
+    Gateway, TOTAL_RUPIAH, Terms, World, answer,
+    bank::{Pay, Status},
+    watched::settle,
+};
+use ::engine::bank::{LateAnswer, Paid, PaymentOutcome, Profile, StatusOutcome, Unknown};
+use domain::{
+    InvoiceNumber, NotPaidProof, Partner, Reason, Refusal, Rejection, Rupiah, State,
+    invoice::BankReceipt,
+    record::{IncidentKind, Resolution},
+};
+use engine::{Failure, domain, operate};
+use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep, sleep_until};
+
+const DEPOSIT: i64 = 1_000_000;
+const HORIZON: Duration = Duration::from_mins(1);
+const SEND_WITHIN: Duration = Duration::from_secs(5);
+
+const fn silent(takes_after: Option<Duration>) -> Pay {
+    Pay::Silent { takes_after }
+}
+
+/// A payment that the partner was answered PENDING about, and when it was begun.
+async fn open_payment(world: &World, gateway: &Gateway, partner: &Arc<Partner>, pay: Pay) -> (InvoiceNumber, Instant) {
+    let number = gateway.invoice(partner, 1).await;
+    world.bank.next_pay(pay);
+    let begun = Instant::now();
+    drop(gateway.spawn_pay(partner, number));
+    sleep(Duration::from_millis(10)).await;
+    assert_eq!(world.word(number).await, "PENDING");
+    (number, begun)
+}
+
+async fn must_stay_pending(world: &World, number: InvoiceNumber, time: Duration) {
+    sleep(time).await;
+    assert_eq!(world.word(number).await, "PENDING");
+    assert_eq!(world.reserved(world.invoice(number).await.partner).await, TOTAL_RUPIAH);
+    world.must_prove().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_and_then_paid_is_confirmed() {
+    for takes_after in [0, 10, 40, 59] {
+        let (world, gateway, partner) = World::with_gateway(DEPOSIT).await;
+        let pay = silent(Some(Duration::from_secs(takes_after)));
+        let (number, _) = open_payment(&world, &gateway, &partner, pay).await;
+        world.until(number, "CONFIRM", Duration::from_mins(2)).await;
+        world.must_be_over(DEPOSIT).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn not_found_refunds_only_after_the_horizon() {
+    let (world, gateway, partner) = World::with_gateway(DEPOSIT).await;
+    let (number, begun) = open_payment(&world, &gateway, &partner, silent(None)).await;
+    sleep_until(begun + SEND_WITHIN + HORIZON - Duration::from_millis(1)).await;
+    assert_eq!(world.word(number).await, "PENDING");
+    assert!(world.bank.questions(number).len() > 3, "it was asked before, and the answers counted for nothing");
+    world.until(number, "REFUND", Duration::from_secs(1)).await;
+    let invoice = world.invoice(number).await;
+    let State::Refund { attempt, proof: NotPaidProof::NotFound { asked_at }, .. } = &invoice.state else {
+        panic!("{invoice:?}")
+    };
+    assert!(*asked_at >= attempt.resolve_after);
+    assert_eq!(answer(&gateway.pay(&partner, number).await), Err(Reason::InvoiceRefunded));
+    world.must_be_over(DEPOSIT).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_begins_the_horizon_anew() {
+    let (world, gateway, partner) = World::with_gateway(DEPOSIT).await;
+    let (number, begun) = open_payment(&world, &gateway, &partner, silent(None)).await;
+    sleep_until(begun + SEND_WITHIN + HORIZON - Duration::from_secs(1)).await;
+    gateway.engine.shut_down(Instant::now()).await;
+    let restarted = Instant::now();
+    let _second = world.start().await;
+    sleep_until(restarted + SEND_WITHIN + HORIZON - Duration::from_millis(1)).await;
+    assert_eq!(world.word(number).await, "PENDING");
+    world.until(number, "REFUND", Duration::from_secs(1)).await;
+    world.must_be_over(DEPOSIT).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_unknown_stays_open_until_the_truth_and_strange_ones_are_incidents() {
+    let garbled = || Unknown::Garbled("DE4 at 37".to_owned());
+    let code = || Unknown::UnknownCode("77".to_owned());
+    for taken in [true, false] {
+        for (unknown, incident) in [
+            (Unknown::TimedOut, None),
+            (Unknown::ConnectionCut, None),
+            (garbled(), Some(IncidentKind::Garbled)),
+            (code(), Some(IncidentKind::UnknownCode)),
+        ] {
+            let (world, gateway, partner) = World::with_gateway(DEPOSIT).await;
+            world.bank.on_status(Status::Says(StatusOutcome::UnderWay));
+            let pay = Pay::Lost { unknown, taken };
+            let (number, _) = open_payment(&world, &gateway, &partner, pay).await;
+            must_stay_pending(&world, number, Duration::from_hours(2)).await;
+            if let Some(kind) = incident {
+                assert_eq!(world.incidents(kind).await, 1);
+            }
+            world.bank.on_status(Status::Truth);
+            let ends_as = if taken { "CONFIRM" } else { "REFUND" };
+            world.until(number, ends_as, Duration::from_mins(7)).await;
+            world.must_be_over(DEPOSIT).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_cannot_be_right_is_not_applied() {
+    for (pay, kind) in [
+        (Pay::WrongAmount, IncidentKind::AmountDiffers),
+        (Pay::WrongIdentity, IncidentKind::IdentityDiffers),
+        (Pay::WrongReceipt, IncidentKind::Garbled),
+    ] {
+        let (world, gateway, partner) = World::with_gateway(DEPOSIT).await;
+        world.bank.next_status(Status::WrongAmount);
+        let number = gateway.invoice(&partner, 1).await;
+        world.bank.next_pay(pay);
+        // Wrong, wrong again to the first question, right to the second: the partner still gets the truth.
+        assert_eq!(answer(&gateway.pay(&partner, number).await), Ok("CONFIRM"), "{kind:?}");
+        assert!(world.incidents(kind).await >= 1, "{kind:?}");
+        assert!(world.incidents(IncidentKind::AmountDiffers).await >= 1);
+        assert_eq!(world.bank.questions(number).len(), 2);
+        world.must_be_over(DEPOSIT).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn paid_by_another_is_refunded() {
+    let (world, gateway, partner) = World::with_gateway(DEPOSIT).await;
+    world.bank.on_status(Status::Says(StatusOutcome::PaidByAnother));
+    let (number, _) = open_payment(&world, &gateway, &partner, silent(None)).await;
+    world.until(number, "REFUND", Duration::from_mins(1)).await;
+    world.must_be_over(DEPOSIT).await;
+}
+
+fn rejection(error: &operate::Error) -> Option<&Rejection> {
+    match error {
+        operate::Error::Failure(Failure::Rejected(rejection)) => Some(rejection),
+        _ => None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_payer_that_cannot_be_told_waits_for_two_operators() {
+    for paid in [true, false] {
+        let (world, gateway, partner) = World::with_gateway(DEPOSIT).await;
+        world.bank.on_status(Status::Says(StatusOutcome::PayerUnknown));
+        let takes_after = paid.then_some(Duration::ZERO);
+        let (number, _) = open_payment(&world, &gateway, &partner, silent(takes_after)).await;
+        must_stay_pending(&world, number, Duration::from_hours(1)).await;
+        assert!(world.incidents(IncidentKind::PayerUnknown).await >= 1);
+
+        let operations = world.operations();
+        let receipt = BankReceipt { reference_number: "A1".to_owned(), trace_number: "000001".to_owned() };
+        let resolution = if paid { Resolution::Paid { receipt } } else { Resolution::NotPaid };
+        let nothing = operations.approve(number, "budi").await.expect_err("nothing is proposed");
+        assert_eq!(rejection(&nothing), Some(&Rejection::NothingProposed));
+        let because = ("ani", "letter 7", "the bank's statement");
+        operations.propose(number, resolution, because).await.expect("proposed");
+        for same in ["ani", "ANI", " ani "] {
+            let refused = operations.approve(number, same).await.expect_err("the same operator");
+            assert_eq!(rejection(&refused), Some(&Rejection::SameOperator), "{same:?}");
+        }
+        must_stay_pending(&world, number, Duration::from_mins(1)).await;
+        operations.approve(number, "budi").await.expect("approved");
+        assert_eq!(world.word(number).await, if paid { "CONFIRM" } else { "REFUND" });
+        let again = operations.approve(number, "budi").await.expect_err("it is final");
+        assert!(matches!(rejection(&again), Some(Rejection::InvoicePaid | Rejection::InvoiceRefunded)));
+        world.must_be_over(DEPOSIT).await;
+        // Nobody asks any more.
+        let asked = world.bank.questions(number).len();
+        sleep(Duration::from_hours(1)).await;
+        assert!(world.bank.questions(number).len() <= asked + 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn age_alone_settles_nothing() {
+    let (world, gateway, partner) = World::with_gateway(DEPOSIT).await;
+    world.bank.on_status(Status::Says(StatusOutcome::Unknown(Unknown::TimedOut)));
+    let (number, _) = open_payment(&world, &gateway, &partner, silent(Some(Duration::ZERO))).await;
+    for _ in 0..4 {
+        must_stay_pending(&world, number, Duration::from_hours(12)).await;
+    }
+    assert_eq!(world.incidents(IncidentKind::PendingLong).await, 1);
+    // Asked with back-off: often at first, then about every five minutes.
+    let asked = world.bank.questions(number).len();
+    assert!((400..1_000).contains(&asked), "{asked}");
+    world.bank.on_status(Status::Truth);
+    world.until(number, "CONFIRM", Duration::from_mins(8)).await;
+    world.must_be_over(DEPOSIT).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bank_without_a_definitive_status_leaves_refunds_to_operators() {
+    let profile = Profile { definitive_status: false, ..Terms::default().profile };
+    let terms = Terms { profile, ..Terms::default() };
+    let (world, gateway, partner) = World::with_terms(terms, DEPOSIT).await;
+    let (number, _) = open_payment(&world, &gateway, &partner, silent(None)).await;
+    must_stay_pending(&world, number, Duration::from_hours(24)).await;
+    let operations = world.operations();
+    operations.propose(number, Resolution::NotPaid, ("ani", "statement", "absent")).await.expect("proposed");
+    operations.approve(number, "budi").await.expect("approved");
+    world.must_be_over(DEPOSIT).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_settles_its_own_payment_once() {
+    for (outcome, ends_as) in [(Pay::Paid, "CONFIRM"), (Pay::Refused(Reason::CutOff), "REFUND")] {
+        let (world, gateway, partner) = World::with_gateway(DEPOSIT).await;
+        world.bank.on_status(Status::Says(StatusOutcome::UnderWay));
+        let answers_after = Duration::from_secs(40);
+        let pay = Pay::Late { outcome: Box::new(outcome), answers_after, copies: 3 };
+        let other = gateway.invoice(&partner, 2).await;
+        let (number, begun) = open_payment(&world, &gateway, &partner, pay).await;
+        sleep_until(begun + answers_after - Duration::from_millis(1)).await;
+        assert_eq!(world.word(number).await, "PENDING");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(world.word(number).await, ends_as);
+        assert_eq!(world.word(other).await, "INQUIRY");
+        assert_eq!(gateway.store.count(settle), 3, "each copy is decided, and one of them settles");
+        assert_eq!(world.incidents(IncidentKind::Unmatched).await, 0);
+        world.must_be_over(DEPOSIT).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn late_answers_that_are_nobodys_are_incidents() {
+    let (world, gateway, partner) = World::with_gateway(DEPOSIT).await;
+    let number = gateway.invoice(&partner, 1).await;
+    let paid = |identity: &str| {
+        PaymentOutcome::Paid(Paid {
+            identity: identity.to_owned(),
+            amount: Rupiah::new(TOTAL_RUPIAH),
+            receipt: BankReceipt { reference_number: "A".to_owned(), trace_number: "000001".to_owned() },
+        })
+    };
+    for invoice in [None, Some(InvoiceNumber::new(999_999_999_999)), Some(number)] {
+        world.bank.send_late(LateAnswer { invoice, outcome: paid("x") });
+    }
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.incidents(IncidentKind::Unmatched).await, 3);
+    assert_eq!(world.word(number).await, "INQUIRY");
+    // And one for another trace number than the payment under way.
+    let (number, _) = open_payment(&world, &gateway, &partner, silent(None)).await;
+    world.bank.send_late(LateAnswer { invoice: Some(number), outcome: paid("another") });
+    for outcome in [PaymentOutcome::NeverSent, PaymentOutcome::Unknown(Unknown::TimedOut)] {
+        world.bank.send_late(LateAnswer { invoice: Some(number), outcome });
+    }
+    must_stay_pending(&world, number, Duration::from_secs(1)).await;
+    assert_eq!(world.incidents(IncidentKind::IdentityDiffers).await, 1);
+    world.until(number, "REFUND", Duration::from_mins(2)).await;
+    world.must_be_over(DEPOSIT).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_contradiction_moves_no_money_and_is_corrected_against_dispute_loss() {
+    // Paid after REFUND: the bank broke its horizon.
+    let (world, gateway, partner) = World::with_gateway(DEPOSIT).await;
+    let (number, _) = open_payment(&world, &gateway, &partner, silent(None)).await;
+    world.until(number, "REFUND", Duration::from_mins(2)).await;
+    let refunded = world.invoice(number).await;
+    world.bank.send_late(LateAnswer {
+        invoice: Some(number),
+        outcome: PaymentOutcome::Paid(world.bank.paid(number)),
+    });
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.invoice(number).await, refunded);
+    assert_eq!(world.deposit(partner.id).await, DEPOSIT);
+    assert_eq!(world.incidents(IncidentKind::PaidAfterRefund).await, 1);
+    correct(&world, number, IncidentKind::PaidAfterRefund).await;
+    assert_eq!(world.invoice(number).await, refunded);
+
+    // Not paid after CONFIRM: the bank takes its word back.
+    let (world, gateway, partner) = World::with_gateway(DEPOSIT).await;
+    let number = gateway.invoice(&partner, 1).await;
+    assert_eq!(answer(&gateway.pay(&partner, number).await), Ok("CONFIRM"));
+    let confirmed = world.invoice(number).await;
+    let refused = PaymentOutcome::Refused(Refusal::new(Reason::CutOff));
+    world.bank.send_late(LateAnswer { invoice: Some(number), outcome: refused });
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.invoice(number).await, confirmed);
+    assert_eq!(world.incidents(IncidentKind::NotPaidAfterConfirm).await, 1);
+    correct(&world, number, IncidentKind::NotPaidAfterConfirm).await;
+    world.must_be_over(DEPOSIT).await;
+}
+
+async fn correct(world: &World, number: InvoiceNumber, kind: IncidentKind) {
+    let operations = world.operations();
+    let other = if kind == IncidentKind::PaidAfterRefund {
+        IncidentKind::NotPaidAfterConfirm
+    } else {
+        IncidentKind::PaidAfterRefund
+    };
+    let nothing = operations.correct_incident(number, other, "ani", "letter 8").await.expect_err("none");
+    assert_eq!(rejection(&nothing), Some(&Rejection::NothingToCorrect));
+    operations.correct_incident(number, kind, "ani", "letter 8").await.expect("corrected");
+    let again = operations.correct_incident(number, kind, "ani", "letter 8").await.expect_err("once");
+    assert_eq!(rejection(&again), Some(&Rejection::AlreadyCorrected));
+    world.must_prove().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connector_that_never_returns_or_panics_loses_no_payment() {
+    for pay in [Pay::Hangs, Pay::Panics] {
+        let (world, gateway, partner) = World::with_gateway(DEPOSIT).await;
+        world.bank.next_status(Status::Hangs);
+        world.bank.next_status(Status::Panics);
+        let (number, _) = open_payment(&world, &gateway, &partner, pay).await;
+        world.until(number, "CONFIRM", Duration::from_mins(3)).await;
+        world.must_be_over(DEPOSIT).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_question_that_panics_for_ever_delays_nobody_elses_refund() {
+    let (world, gateway, partner) = World::with_gateway(DEPOSIT).await;
+    let poison = gateway.invoice(&partner, 2).await;
+    world.bank.next_pay(silent(None));
+    drop(gateway.spawn_pay(&partner, poison));
+    let (number, begun) = open_payment(&world, &gateway, &partner, silent(None)).await;
+    world.bank.poison(poison);
+    sleep_until(begun + SEND_WITHIN + HORIZON + Duration::from_secs(2)).await;
+    assert_eq!(world.word(number).await, "REFUND");
+    assert_eq!(world.word(poison).await, "PENDING");
+    world.bank.poison(number);
+    world.until(poison, "REFUND", Duration::from_mins(7)).await;
+    world.must_be_over(DEPOSIT).await;
+}
