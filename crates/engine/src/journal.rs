@@ -13,9 +13,10 @@
 
 use crate::{Ids, limits};
 use domain::{Accepted, Command, Decision, PartnerId, Rejection, Slot};
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 use std::{
     collections::{HashMap, VecDeque},
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
 };
 use store::{Batch, Store};
@@ -220,7 +221,9 @@ impl Writer {
             metrics::histogram!("esamsat_journal_batch_commands").record(queue_size(jobs.len()));
             let (commands, answers): (Vec<_>, Vec<_>) =
                 jobs.into_iter().map(|job| (job.command, job.answer)).unzip();
-            if let Err(why) = self.write(commands, answers).await {
+            // After a panic nobody knows what is written; those who wait must not wait for ever.
+            let written = AssertUnwindSafe(self.write(commands, answers)).catch_unwind().await;
+            if let Err(why) = written.unwrap_or_else(|_| Err("the store panicked".to_owned())) {
                 tracing::error!(%why, "the store can no longer be trusted; the journal stops");
                 break why;
             }

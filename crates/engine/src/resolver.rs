@@ -12,8 +12,10 @@ use domain::{
     command::{Outcome, PaymentFacts},
     record::IncidentKind,
 };
+use futures::FutureExt;
 use std::{
     collections::{BTreeSet, HashMap},
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
 };
@@ -73,6 +75,13 @@ impl Cases {
         self.by_number.insert(number, case);
     }
 
+    /// Puts back what was taken; an outcome that was handed over meanwhile is not forgotten.
+    fn put_back(&mut self, number: InvoiceNumber, mut case: Case) {
+        let handed_over = self.by_number.get_mut(&number).and_then(|case| case.known.take());
+        case.known = case.known.or(handed_over);
+        self.put(number, case);
+    }
+
     fn remove(&mut self, number: InvoiceNumber) {
         if let Some(case) = self.by_number.remove(&number) {
             self.due.remove(&(case.due_at, number));
@@ -121,7 +130,10 @@ impl Engine {
                 let engine = Arc::clone(&self);
                 questions.spawn(async move {
                     let _place = place;
-                    (number, engine.resolve_one(number, case).await)
+                    let asked =
+                        AssertUnwindSafe(engine.resolve_one(number, case.clone())).catch_unwind().await;
+                    // One question that panics must not cost the others their schedule.
+                    (number, asked.unwrap_or_else(|_| Asked::Open(engine.later(case))))
                 });
             }
             let free = places.available_permits() > 0;
@@ -136,12 +148,8 @@ impl Engine {
                 }
                 Some(asked) = questions.join_next() => match asked {
                     Ok((number, Asked::Done)) => cases.remove(number),
-                    Ok((number, Asked::Open(case))) => cases.put(number, case),
-                    // Nothing is lost with a panic: the next scan finds the payment again.
-                    Err(error) => {
-                        tracing::error!(%error, "a status question panicked");
-                        cases = Cases::default();
-                    }
+                    Ok((number, Asked::Open(case))) => cases.put_back(number, case),
+                    Err(error) => tracing::error!(%error, "a status question was lost"),
                 },
             }
         }

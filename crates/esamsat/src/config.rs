@@ -99,9 +99,9 @@ impl Default for Config {
 impl Config {
     /// Reads the file, if one is named; then the environment and the flags.
     pub fn load(place: &Place) -> anyhow::Result<Self> {
-        let unknown = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).find(|name| {
-            name.starts_with("ESAMSAT_") && !VARIABLES.contains(&name.as_str())
-        });
+        let unknown = std::env::vars_os()
+            .map(|(name, _)| name.to_string_lossy().into_owned())
+            .find(|name| name.starts_with("ESAMSAT_") && !VARIABLES.contains(&name.as_str()));
         if let Some(name) = unknown {
             bail!("the environment variable {name} is unknown; there are {}", VARIABLES.join(", "));
         }

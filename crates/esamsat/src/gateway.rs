@@ -8,16 +8,8 @@ use crate::{
 use anyhow::Context;
 use bank::simulator::{Simulator, SimulatorSettings};
 use domain::Environment;
-use engine::{
-    Engine, Ids, Settings, SystemClock,
-    operate::Operations,
-};
-use std::{
-    fs,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use engine::{Engine, Ids, Settings, SystemClock, operate::Operations};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 use store::Store;
 use store_sqlite::{Open, SqliteStore};
 
@@ -58,7 +50,8 @@ pub fn upstreams(config: &Config) -> anyhow::Result<Vec<engine::Upstream>> {
     for (name, upstream) in &config.upstream {
         let bank = match upstream {
             Upstream::Simulator(settings) => {
-                let settings = SimulatorSettings { ledger_path: config.bank_ledger(name), ..settings.clone() };
+                let settings =
+                    SimulatorSettings { ledger_path: config.bank_ledger(name), ..settings.clone() };
                 Simulator::open(settings, Arc::new(SystemClock))
                     .with_context(|| format!("failed to open the simulated bank {name}"))?
             }
@@ -75,14 +68,10 @@ pub async fn seed_sandbox_products(operations: &Operations, upstream: &str) -> a
         return Ok(());
     }
     let upstream = operations.register_upstream(upstream).await?;
-    for (position, (code, on)) in [
-        ("SAMSAT_JABAR", true),
-        ("SAMSAT_JATENG", false),
-        ("SAMSAT_JAKARTA", false),
-        ("SAMSAT_JATIM", false),
-    ]
-    .into_iter()
-    .enumerate()
+    for (position, (code, on)) in
+        [("SAMSAT_JABAR", true), ("SAMSAT_JATENG", false), ("SAMSAT_JAKARTA", false), ("SAMSAT_JATIM", false)]
+            .into_iter()
+            .enumerate()
     {
         operations
             .save_product(domain::Product {
@@ -116,7 +105,9 @@ pub async fn start(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Arc
 
 /// Logs go to stderr; nothing personal or secret is ever handed to them.
 pub fn start_logging(config: &Config, format: LogFormat) {
-    use tracing_subscriber::{Layer, filter::Targets, fmt, layer::SubscriberExt, registry, util::SubscriberInitExt};
+    use tracing_subscriber::{
+        Layer, filter::Targets, fmt, layer::SubscriberExt, registry, util::SubscriberInitExt,
+    };
     let targets: Targets = config.log.parse().expect("the configuration was checked");
     let lines = fmt::layer().with_writer(std::io::stderr);
     let layer = match format {

@@ -8,6 +8,7 @@ use crate::{
 use anyhow::{Context, bail};
 use clap::Args;
 use engine::Engine;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
@@ -58,11 +59,12 @@ pub fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// Serves until a signal, then finishes what is under way. A store that cannot be trusted ends the
-/// process at once.
-pub async fn until_stopped(config: &Config, engine: Arc<Engine>, listener: TcpListener) -> anyhow::Result<()> {
-    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new()
-        .set_buckets(&[0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0])
+/// Installs the metrics' recorder, and what keeps its histograms small.
+pub fn record_metrics() -> anyhow::Result<PrometheusHandle> {
+    let recorder = PrometheusBuilder::new()
+        .set_buckets(&[
+            0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+        ])
         .context("failed to set up metrics")?
         .install_recorder()
         .context("failed to set up metrics")?;
@@ -74,6 +76,17 @@ pub async fn until_stopped(config: &Config, engine: Arc<Engine>, listener: TcpLi
             upkeep.run_upkeep();
         }
     });
+    Ok(recorder)
+}
+
+/// Serves until a signal, then finishes what is under way. A store that cannot be trusted ends the
+/// process at once.
+pub async fn until_stopped(
+    config: &Config,
+    engine: Arc<Engine>,
+    listener: TcpListener,
+) -> anyhow::Result<()> {
+    let recorder = record_metrics()?;
     let face = web::Face {
         engine: Arc::clone(&engine),
         trusted_proxies: config.trusted_proxies.clone(),

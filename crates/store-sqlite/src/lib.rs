@@ -16,6 +16,7 @@ mod batch;
 mod checkpoint;
 mod columns;
 mod failure;
+mod lookup;
 mod open;
 mod query;
 
@@ -57,6 +58,7 @@ struct Inner {
     /// Idle readers; dropped before the writer, whose closing empties the log.
     readers: Mutex<Vec<Connection>>,
     places: Semaphore,
+    lookups: lookup::Lookups,
     writer: Mutex<Connection>,
 }
 
@@ -79,6 +81,7 @@ impl SqliteStore {
             checkpoints,
             readers: Mutex::new(Vec::new()),
             places: Semaphore::new(READERS_MAX),
+            lookups: lookup::Lookups::default(),
             writer: Mutex::new(writer),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -244,7 +247,7 @@ impl Store for SqliteStore {
     }
 
     fn invoice(&self, number: InvoiceNumber) -> BoxFuture<'_, Result<Option<StoredInvoice>, Error>> {
-        self.read(move |connection| query::invoice(connection, number))
+        Box::pin(lookup::invoice(&self.inner, number))
     }
 
     fn invoices(&self, filter: InvoiceFilter) -> BoxFuture<'_, Result<Vec<StoredInvoice>, Error>> {

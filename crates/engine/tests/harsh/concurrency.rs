@@ -167,13 +167,11 @@ async fn top_ups_beside_payments_are_neither_lost_nor_counted_twice() {
     for top_up in join_all(top_ups).await {
         top_up.expect("no panic").expect("booked, or booked before");
     }
-    let answers: Vec<_> = join_all(pays).await.iter().map(|pay| answer(pay.as_ref().expect("no panic"))).collect();
+    let answers: Vec<_> =
+        join_all(pays).await.iter().map(|pay| answer(pay.as_ref().expect("no panic"))).collect();
     let paid = i64::try_from(answers.iter().filter(|answer| **answer == Ok("CONFIRM")).count()).expect("few");
     assert!((10..=30).contains(&paid), "{paid}");
-    assert_eq!(
-        world.deposit(partner.id).await,
-        30 * TOTAL_RUPIAH - paid * (TOTAL_RUPIAH - CASHBACK_RUPIAH)
-    );
+    assert_eq!(world.deposit(partner.id).await, 30 * TOTAL_RUPIAH - paid * (TOTAL_RUPIAH - CASHBACK_RUPIAH));
     // Those that came too early can be paid now, as far as the money goes.
     for number in numbers {
         let answered = answer(&gateway.pay(&partner, number).await);

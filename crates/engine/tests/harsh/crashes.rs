@@ -122,7 +122,10 @@ fn crash_at_every_pair_of_steps(backend: Backend, pay: &Pay, ends_as: &str) -> u
                 let at = format!("crashes at {first} and {second}");
                 let number = client.invoice.unwrap_or_else(|| panic!("no invoice, {at}"));
                 let word = world.word(number).await;
-                assert!(word == ends_as || (word == "REFUND" && !world.bank.has_taken(number)), "{word}, {at}");
+                assert!(
+                    word == ends_as || (word == "REFUND" && !world.bank.has_taken(number)),
+                    "{word}, {at}"
+                );
                 world.must_be_over(DEPOSIT).await;
             });
             if first_ended {

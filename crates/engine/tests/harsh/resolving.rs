@@ -24,7 +24,12 @@ const fn silent(takes_after: Option<Duration>) -> Pay {
 }
 
 /// A payment that the partner was answered PENDING about, and when it was begun.
-async fn open_payment(world: &World, gateway: &Gateway, partner: &Arc<Partner>, pay: Pay) -> (InvoiceNumber, Instant) {
+async fn open_payment(
+    world: &World,
+    gateway: &Gateway,
+    partner: &Arc<Partner>,
+    pay: Pay,
+) -> (InvoiceNumber, Instant) {
     let number = gateway.invoice(partner, 1).await;
     world.bank.next_pay(pay);
     let begun = Instant::now();
@@ -58,7 +63,10 @@ async fn not_found_refunds_only_after_the_horizon() {
     let (number, begun) = open_payment(&world, &gateway, &partner, silent(None)).await;
     sleep_until(begun + SEND_WITHIN + HORIZON - Duration::from_millis(1)).await;
     assert_eq!(world.word(number).await, "PENDING");
-    assert!(world.bank.questions(number).len() > 3, "it was asked before, and the answers counted for nothing");
+    assert!(
+        world.bank.questions(number).len() > 3,
+        "it was asked before, and the answers counted for nothing"
+    );
     world.until(number, "REFUND", Duration::from_secs(1)).await;
     let invoice = world.invoice(number).await;
     let State::Refund { attempt, proof: NotPaidProof::NotFound { asked_at }, .. } = &invoice.state else {

@@ -6,8 +6,7 @@ use crate::kit::{
     watched::{Fault, any, begin, settle},
 };
 use domain::{
-    Accepted, Command, InvoiceNumber, Reason, Rejection, Timestamp,
-    command::RaiseIncident,
+    Accepted, Command, InvoiceNumber, Reason, Rejection, Timestamp, command::RaiseIncident,
     record::IncidentKind,
 };
 use engine::{Failure, Turned, domain};
@@ -193,7 +192,8 @@ async fn an_impossible_command_is_rejected_alone() {
     let stored = world.store().invoice(number).await.expect("a read").expect("the invoice");
     let record = domain::command::RecordInquiry { invoice: stored.invoice, presentment: stored.presentment };
     let again = Command::RecordInquiry(Box::new(record));
-    let (impossible, possible) = tokio::join!(gateway.engine.submit(again), gateway.engine.submit(incident()));
+    let (impossible, possible) =
+        tokio::join!(gateway.engine.submit(again), gateway.engine.submit(incident()));
     assert_eq!(impossible, Err(Failure::Rejected(Rejection::Impossible)));
     assert_eq!(possible, Ok(Accepted::Done));
     assert_eq!(answer(&gateway.pay(&partner, number).await), Ok("CONFIRM"));

@@ -43,8 +43,10 @@ impl Failed {
             (Reason::ProductUnknown, "the partner's environment must have the product SAMSAT_JABAR"),
         ];
         match self {
-            Self::Connection(_) => "is the gateway running there?",
-            Self::Unexpected(_) | Self::Unreadable(_) | Self::Status(404, _) => "is it an esamsat gateway?",
+            Self::Connection(_) => "see that the gateway is running there",
+            Self::Unexpected(_) | Self::Unreadable(_) | Self::Status(404, _) => {
+                "see that it is an esamsat gateway"
+            }
             Self::Refused(_) | Self::Status(..) | Self::Other => advices
                 .iter()
                 .find_map(|(reason, advice)| self.is(*reason).then_some(*advice))

@@ -21,6 +21,8 @@ const END_WITHIN: Duration = Duration::from_secs(2);
 pub(crate) async fn run() -> anyhow::Result<()> {
     let listener = web::listen(SocketAddr::from(([127, 0, 0, 1], 0))).context("failed to listen")?;
     let address = listener.local_addr().context("failed to learn the own address")?;
+    // The gateway counts its requests, so the reference does as well.
+    let _recorder = crate::serve::record_metrics()?;
     let stopping = CancellationToken::new();
     let serving = tokio::spawn(web::serve(
         listener,

@@ -4,6 +4,7 @@
 
 use super::{
     Arguments, Mode,
+    answer::Failed,
     tally::{Step, Tally},
 };
 use crate::output::{self, Table};
@@ -26,6 +27,8 @@ pub(super) struct Report {
     reference: Option<Side>,
     /// The gateway's requests a second by the reference's; in an open loop it would say nothing.
     ratio: Option<f64>,
+    /// What can be done about the gateway's main failure.
+    advice: Option<&'static str>,
 }
 
 /// One of the two that were measured.
@@ -77,6 +80,8 @@ impl Report {
             Mode::Pay => &[(Step::Pay, "pay")],
         };
         let is_open = arguments.rate.is_some();
+        let most_failed = |tally: &&Tally| tally.failed_count();
+        let advice = gateway.iter().max_by_key(most_failed).and_then(Tally::main_failure).map(Failed::advice);
         let gateway = Side::new(gateway, steps, is_open);
         let reference =
             (!reference.is_empty()).then(|| Side::new(reference, &[(Step::Pay, "reference")], is_open));
@@ -95,13 +100,19 @@ impl Report {
             gateway,
             reference,
             ratio,
+            advice,
         }
     }
 
     /// The main failure, if the gateway did nothing else.
     pub(super) fn why_nothing_succeeded(&self) -> Option<&str> {
         let main = self.gateway.failures.first().map(|failures| failures.kind.as_str());
-        (self.gateway.succeeded == 0).then(|| main.unwrap_or("no answer within the measured time"))
+        let otherwise = if self.gateway.pending > 0 {
+            "all payments are PENDING"
+        } else {
+            "nothing was answered in time"
+        };
+        (self.gateway.succeeded == 0).then_some(main.unwrap_or(otherwise))
     }
 
     pub(super) fn print(&self, json: bool) {
@@ -144,6 +155,9 @@ impl Report {
         throughput.print("");
         latency.print("");
         failures.print("Nothing failed.");
+        if let Some(advice) = self.advice {
+            output::line(format!("About what failed most at the gateway: {advice}."));
+        }
         if let Some(ratio) = self.ratio {
             output::line(format!("gateway / reference: {ratio:.3} of the requests a second"));
         }

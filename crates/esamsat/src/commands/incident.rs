@@ -36,8 +36,9 @@ pub enum Command {
 }
 
 fn kind(text: &str) -> Result<IncidentKind, String> {
-    IncidentKind::from_name(text)
-        .ok_or_else(|| "the kinds that can be corrected are paid_after_refund and not_paid_after_confirm".to_owned())
+    IncidentKind::from_name(text).ok_or_else(|| {
+        "the kinds that can be corrected are paid_after_refund and not_paid_after_confirm".to_owned()
+    })
 }
 
 /// Runs one.

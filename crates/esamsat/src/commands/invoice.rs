@@ -181,7 +181,10 @@ async fn show(
         table.row(["owner", &masked(bill.owner_name.expose(), reveal)]);
         table.row(["address", &masked(bill.owner_address.expose(), reveal)]);
         table.row(["plate", &bill.license_plate]);
-        table.row(["vehicle", &format!("{} {} ({})", bill.vehicle_brand, bill.vehicle_model, bill.year_built)]);
+        table.row([
+            "vehicle",
+            &format!("{} {} ({})", bill.vehicle_brand, bill.vehicle_model, bill.year_built),
+        ]);
         table.row(["payment code", bill.payment_code.as_str()]);
         let taxes = &bill.taxes;
         let parts = [

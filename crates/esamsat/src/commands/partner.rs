@@ -106,7 +106,8 @@ impl Password {
     fn get(&self, ids: &Ids) -> anyhow::Result<(Secret, bool)> {
         if !self.password_stdin {
             const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-            let password: String = ids.bytes::<20>().iter().map(|b| char::from(LETTERS[usize::from(b % 32)])).collect();
+            let password: String =
+                ids.bytes::<20>().iter().map(|b| char::from(LETTERS[usize::from(b % 32)])).collect();
             return Ok((Secret::new(password), true));
         }
         let mut text = String::new();
@@ -131,7 +132,8 @@ pub async fn run(place: &Place, command: Command) -> anyhow::Result<()> {
         Command::List => list(&operations, place.json).await,
         Command::Show { username } => show(&operations, &username, place.json).await,
         Command::Suspend { username } => {
-            change(&operations, &username, PartnerChange::Status(PartnerStatus::Suspended), "is suspended").await
+            change(&operations, &username, PartnerChange::Status(PartnerStatus::Suspended), "is suspended")
+                .await
         }
         Command::Resume { username } => {
             change(&operations, &username, PartnerChange::Status(PartnerStatus::Active), "is active").await
@@ -247,8 +249,16 @@ async fn list(operations: &Operations, json: bool) -> anyhow::Result<()> {
         output::json(&rows);
         return Ok(());
     }
-    let mut table =
-        Table::new(&[">No", "Username", "Name", "Agent", "Environment", "Status", ">Deposit Rp", ">Reserved Rp"]);
+    let mut table = Table::new(&[
+        ">No",
+        "Username",
+        "Name",
+        "Agent",
+        "Environment",
+        "Status",
+        ">Deposit Rp",
+        ">Reserved Rp",
+    ]);
     for partner in &partners {
         let (deposit, reserved) = balances(operations, partner).await?;
         table.row([

@@ -90,7 +90,11 @@ async fn propose(operations: &Operations, resolve: Resolve) -> anyhow::Result<()
     };
     let word = if resolve.outcome.paid { "paid" } else { "not paid" };
     operations
-        .propose(resolve.number, resolution, (&resolve.operator.operator, &resolve.reference, &resolve.reason))
+        .propose(
+            resolve.number,
+            resolution,
+            (&resolve.operator.operator, &resolve.reference, &resolve.reason),
+        )
         .await?;
     line(format!(
         "Proposed for invoice {0}: {word}. Nothing has moved yet; another operator approves with\n\
@@ -141,7 +145,8 @@ async fn list(operations: &Operations, json: bool) -> anyhow::Result<()> {
         output::json(&rows);
         return Ok(());
     }
-    let mut table = Table::new(&["Invoice", "Reserved (WIB)", ">Partner", "Product", ">Total Rp", "Proposed"]);
+    let mut table =
+        Table::new(&["Invoice", "Reserved (WIB)", ">Partner", "Product", ">Total Rp", "Proposed"]);
     for invoice in &open {
         table.row([
             invoice.number.to_string(),
@@ -149,7 +154,8 @@ async fn list(operations: &Operations, json: bool) -> anyhow::Result<()> {
             invoice.partner.0.to_string(),
             invoice.product.to_string(),
             rupiah(invoice.total),
-            proposed(invoice).map_or_else(String::new, |p| format!("{} by {}", word(&p.resolution), p.operator)),
+            proposed(invoice)
+                .map_or_else(String::new, |p| format!("{} by {}", word(&p.resolution), p.operator)),
         ]);
     }
     table.print("No payment is open.");

@@ -72,7 +72,11 @@ pub async fn run(place: &Place, command: Command) -> anyhow::Result<()> {
 async fn switch(operations: &Operations, named: Named, on: bool) -> anyhow::Result<()> {
     let product = operations.product(named.environment.into(), &named.code).await?;
     operations.save_product(Product { on, ..product }).await?;
-    line(format!("{} is {}. Running gateways follow within seconds.", named.code, if on { "ON" } else { "OFF" }));
+    line(format!(
+        "{} is {}. Running gateways follow within seconds.",
+        named.code,
+        if on { "ON" } else { "OFF" }
+    ));
     Ok(())
 }
 
@@ -133,7 +137,10 @@ async fn list(operations: &Operations, json: bool) -> anyhow::Result<()> {
     let products = operations.store().products().await?;
     let upstreams = operations.store().upstreams().await?;
     let upstream = |id: UpstreamId| {
-        upstreams.iter().find(|(_, known)| *known == id).map_or_else(|| id.0.to_string(), |(name, _)| name.clone())
+        upstreams
+            .iter()
+            .find(|(_, known)| *known == id)
+            .map_or_else(|| id.0.to_string(), |(name, _)| name.clone())
     };
     if json {
         let rows: Vec<_> = products

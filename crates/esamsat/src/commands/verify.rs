@@ -25,7 +25,10 @@ pub async fn run(place: &Place) -> anyhow::Result<ExitCode> {
     for (state, count) in &checked.invoices {
         line(format!("  {count} invoices in {state}: their postings are those that this calls for"));
     }
-    line(format!("  {} manual entries, {} claims, {} events: accounted for", checked.entries, checked.claims, checked.events));
+    line(format!(
+        "  {} manual entries, {} claims, {} events: accounted for",
+        checked.entries, checked.claims, checked.events
+    ));
     if report.is_clean() {
         line("Everything holds.");
         return Ok(code);

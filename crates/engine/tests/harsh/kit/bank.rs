@@ -35,11 +35,20 @@ pub(crate) enum Pay {
     Refused(Reason),
     NeverSent,
     /// No answer; the bank takes it after this time, or never.
-    Silent { takes_after: Option<Duration> },
+    Silent {
+        takes_after: Option<Duration>,
+    },
     /// No answer in time; then this many copies of a late one.
-    Late { outcome: Box<Pay>, answers_after: Duration, copies: u32 },
+    Late {
+        outcome: Box<Pay>,
+        answers_after: Duration,
+        copies: u32,
+    },
     /// The bank took it or not; the gateway learns only this.
-    Lost { unknown: Unknown, taken: bool },
+    Lost {
+        unknown: Unknown,
+        taken: bool,
+    },
     /// Taken; the answer names another amount.
     WrongAmount,
     /// Taken; the answer names another payment.
@@ -189,11 +198,7 @@ impl ScriptedBank {
     pub(crate) fn paid(&self, number: InvoiceNumber) -> Paid {
         let books = self.books();
         let payment = &books.payments[&number];
-        Paid {
-            identity: payment.identity.clone(),
-            amount: payment.amount,
-            receipt: payment.receipt.clone(),
-        }
+        Paid { identity: payment.identity.clone(), amount: payment.amount, receipt: payment.receipt.clone() }
     }
 
     /// What the bank knows of a payment.
@@ -291,9 +296,7 @@ impl ScriptedBank {
         let paid = self.paid(request.invoice);
         let outcome = match pay {
             Pay::Paid => PaymentOutcome::Paid(paid),
-            Pay::WrongAmount => {
-                PaymentOutcome::Paid(Paid { amount: paid.amount + Rupiah::new(1), ..paid })
-            }
+            Pay::WrongAmount => PaymentOutcome::Paid(Paid { amount: paid.amount + Rupiah::new(1), ..paid }),
             Pay::WrongIdentity => PaymentOutcome::Paid(Paid { identity: "another".to_owned(), ..paid }),
             Pay::WrongReceipt => {
                 let receipt = BankReceipt { reference_number: String::new(), ..paid.receipt };
@@ -331,11 +334,7 @@ impl ScriptedBank {
     }
 
     fn truth(&self, number: InvoiceNumber) -> StatusOutcome {
-        if self.has_taken(number) {
-            StatusOutcome::Paid(self.paid(number))
-        } else {
-            StatusOutcome::NotPaid
-        }
+        if self.has_taken(number) { StatusOutcome::Paid(self.paid(number)) } else { StatusOutcome::NotPaid }
     }
 }
 
@@ -365,7 +364,8 @@ impl Bank for ScriptedBank {
             let ask = self.books().ask.clone();
             let outcome = match ask {
                 Ask::Presented { payable_until } => {
-                    let digits: String = request.chassis.as_str().chars().filter(char::is_ascii_digit).collect();
+                    let digits: String =
+                        request.chassis.as_str().chars().filter(char::is_ascii_digit).collect();
                     let bill = Bill {
                         payment_code: PaymentCode::parse(&format!("32{digits}")).expect("digits"),
                         nik: request.nik,

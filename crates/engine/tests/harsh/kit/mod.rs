@@ -20,7 +20,8 @@ use domain::{
     ProductCode, Reason, Rupiah, Secret, State, Username, command::AddPartner, record::IncidentKind,
 };
 use engine::{
-    Engine, Ids, Inquiry, Refused, Settings, Upstream, View, domain, operate::Operations, store, verify::verify,
+    Engine, Ids, Inquiry, Refused, Settings, Upstream, View, domain, operate::Operations, store,
+    verify::verify,
 };
 use std::{
     path::PathBuf,
@@ -227,7 +228,10 @@ impl World {
         let store = self.store();
         self.bank.begin_life(Arc::clone(&steps), Arc::clone(&store));
         let store = Watched::new(store, steps);
-        let upstream = Upstream { name: "bank".to_owned(), bank: Arc::clone(&self.bank) as Arc<dyn ::engine::bank::Bank> };
+        let upstream = Upstream {
+            name: "bank".to_owned(),
+            bank: Arc::clone(&self.bank) as Arc<dyn ::engine::bank::Bank>,
+        };
         let engine = Engine::start(
             self.terms.settings.clone(),
             Arc::clone(&store) as Arc<dyn Store>,

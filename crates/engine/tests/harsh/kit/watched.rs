@@ -118,9 +118,9 @@ impl Watched {
 
     fn fault_for(&self, batch: &Batch) -> Option<Fault> {
         let mut planned = lock(&self.planned);
-        let struck = planned
-            .iter_mut()
-            .find(|planned| planned.times_left > 0 && batch.commands.iter().any(|command| (planned.which)(command)))?;
+        let struck = planned.iter_mut().find(|planned| {
+            planned.times_left > 0 && batch.commands.iter().any(|command| (planned.which)(command))
+        })?;
         struck.times_left -= 1;
         Some(struck.fault)
     }

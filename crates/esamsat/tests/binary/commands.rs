@@ -1,0 +1,207 @@
+//! The command line itself: help everywhere, tables for people, JSON for scripts, and exit codes.
+
+use crate::kit::{DUMMY, EXAMPLE, Ran, Site, TESTER, esamsat};
+use serde_json::Value;
+
+/// The commands that a help page lists.
+fn listed(help: &str) -> Vec<String> {
+    let commands = help.split_once("\nCommands:\n").map_or("", |(_, rest)| rest);
+    let commands = commands.split_once("\n\n").map_or(commands, |(commands, _)| commands);
+    let names = commands.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    names.filter(|name| !name.is_empty() && *name != "help").map(str::to_owned).collect()
+}
+
+fn assert_help(path: &[String], pages: &mut usize) {
+    let ran = Ran::of(esamsat().args(path).arg("--help"));
+    assert_eq!((ran.code, &*ran.stderr), (0, ""), "{path:?}");
+    assert!(ran.stdout.contains("Usage: esamsat"), "{path:?}: {}", ran.stdout);
+    let about = ran.stdout.lines().next().unwrap_or_default();
+    assert!(
+        about.len() > 10 && !about.starts_with("Usage"),
+        "{path:?} does not say what it is for: {about:?}"
+    );
+    *pages += 1;
+    for name in listed(&ran.stdout) {
+        assert_help(&[path, &[name]].concat(), pages);
+    }
+}
+
+#[test]
+fn every_command_has_help() {
+    let mut pages = 0;
+    assert_help(&[], &mut pages);
+    assert!(pages >= 40, "only {pages} help pages were found");
+    let version = Ran::of(esamsat().arg("--version"));
+    assert_eq!((version.code, version.stdout), (0, format!("esamsat {}\n", env!("CARGO_PKG_VERSION"))));
+}
+
+/// A site on which there is something of everything to show: a paid invoice, and an open one.
+fn site() -> (Site, String, String) {
+    let site = Site::new();
+    let gateway = site.demo();
+    let partner = gateway.partner(DUMMY);
+    let paid = partner.invoice(EXAMPLE);
+    partner.pay(&paid);
+    let open = partner.invoice((TESTER, "UJI4120001"));
+    partner.pay(&open);
+    site.done(&["deposit", "add", "dummy", "1000", "--reference", "TRF", "--operator", "siti"]);
+    gateway.stop();
+    (site, paid, open)
+}
+
+#[test]
+fn every_command_prints_a_table_and_json() {
+    let (site, paid, open) = site();
+    let cases: [(&[&str], &[&str], &[&str]); 16] = [
+        (
+            &["partner", "list"],
+            &["Username", "Deposit Rp", "dummy"],
+            &["username", "deposit_rupiah", "reserved_rupiah"],
+        ),
+        (
+            &["partner", "show", "dummy"],
+            &["deposit", "JKT-00000"],
+            &["agent_code", "status", "allowed_networks"],
+        ),
+        (
+            &["product", "list"],
+            &["Code", "Fee Rp", "SAMSAT_JATIM"],
+            &["code", "fee_rupiah", "on", "upstream"],
+        ),
+        (&["invoice", "list"], &["Invoice", "State", "CONFIRM", &paid], &["number", "state", "total_rupiah"]),
+        (&["invoice", "list", "--state", "pending"], &["PENDING", &open], &["number", "identity"]),
+        (
+            &["invoice", "show", &paid],
+            &["CONFIRM", "Rp 183.500", "settle"],
+            &["state", "postings", "trace_number"],
+        ),
+        (&["ledger", "balances"], &["Account", "Balance Rp", "fee income"], &["balances", "sum_rupiah"]),
+        (&["ledger", "entries"], &["Entry", "Reference", "TRF"], &["number", "reference", "operator"]),
+        (&["ledger", "entries", "--partner", "dummy"], &["Step", "Amount Rp"], &["subject", "amount_rupiah"]),
+        (&["ledger", "entries", "--invoice", &paid], &["Step", "begin"], &["step", "account"]),
+        (&["pending", "list"], &["Invoice", "Reserved (WIB)", &open], &["number", "begun_at", "proposal"]),
+        (&["incident", "list"], &["Kind", "Last seen (WIB)"], &["invoice", "kind", "count"]),
+        (&["verify"], &["Everything holds."], &["checked", "problem_count", "problems"]),
+        (&["sandbox", "numbers"], &["Nomor KTP", "UJI4130001"], &["scenario", "structure_number", "finally"]),
+        (
+            &["sandbox", "vehicles", "--count", "2"],
+            &["customer_number"],
+            &["number", "product", "customer_number"],
+        ),
+        (
+            &["sandbox", "payments"],
+            &["Reference", "178.500"],
+            &["invoice", "amount_rupiah", "reference_number"],
+        ),
+    ];
+    for (arguments, words, keys) in cases {
+        let table = site.done(arguments);
+        for word in words {
+            assert!(table.contains(word), "{arguments:?}: {word:?} is not in\n{table}");
+        }
+        assert!(!table.contains('\u{1b}') && table.lines().all(|line| line.trim_end() == line), "{table}");
+        let json = site.json(arguments);
+        let row = json.get(0).unwrap_or(&json);
+        for key in keys {
+            assert!(row.get(key).is_some(), "{arguments:?}: no {key:?} in {row}");
+        }
+    }
+    let first = |arguments: &[&str]| site.done(arguments).lines().next().unwrap_or_default().to_owned();
+    assert!(first(&["sandbox", "numbers", "--english"]).starts_with("KTP number"));
+    assert!(first(&["config", "show"]).starts_with("listen = "));
+    assert!(first(&["config", "check"]).starts_with("The configuration is fine"));
+}
+
+#[test]
+fn an_invoices_owner_is_shown_only_on_demand() {
+    let (site, paid, _) = site();
+    let secrets = [EXAMPLE.0, "JORDAN", "CITAMIANG"];
+    for json in [&[][..], &["--json"]] {
+        let masked = site.done(&[&["invoice", "show", &paid], json].concat());
+        assert!(secrets.iter().all(|secret| !masked.contains(secret)), "{masked}");
+        let revealed = site.done(&[&["invoice", "show", &paid, "--reveal"], json].concat());
+        assert!(secrets.iter().all(|secret| revealed.contains(secret)), "{revealed}");
+    }
+    let listed = site.done(&["invoice", "list"]) + &site.done(&["invoice", "list", "--json"]);
+    assert!(secrets.iter().all(|secret| !listed.contains(secret)), "{listed}");
+}
+
+#[test]
+fn exit_codes_say_what_kind_of_failure_it_was() {
+    let (site, paid, open) = site();
+    let nobody = "999999999999";
+    let by = ["--operator", "siti"];
+    let because = ["--reference", "R", "--reason", "r", "--operator", "siti"];
+    let cases: [(i32, Vec<&str>); 21] = [
+        (0, vec!["verify"]),
+        (2, vec![]),
+        (2, vec!["sell"]),
+        (2, vec!["partner", "show"]),
+        (2, vec!["deposit", "add", "dummy", "much", "--reference", "R", "--operator", "siti"]),
+        (2, vec!["deposit", "add", "dummy", "1000", "--reference", "R"]),
+        (2, [&["pending", "resolve", &open][..], &because].concat()),
+        (2, [&["pending", "resolve", &open, "--paid"][..], &because].concat()),
+        (2, vec!["invoice", "list", "--state", "LOST"]),
+        (3, vec!["partner", "show", "nobody"]),
+        (3, vec!["partner", "suspend", "nobody"]),
+        (3, vec!["invoice", "show", nobody]),
+        (3, vec!["invoice", "list", "--partner", "nobody"]),
+        (3, vec!["product", "on", "SAMSAT_BALI"]),
+        (3, [&["pending", "approve", nobody][..], &by].concat()),
+        (3, [&["deposit", "add", "nobody", "1000", "--reference", "R"][..], &by].concat()),
+        (4, [&["deposit", "add", "dummy", "2000", "--reference", "TRF"][..], &by].concat()),
+        (4, [&["pending", "approve", &open][..], &by].concat()),
+        (4, [&["pending", "resolve", &paid, "--not-paid"][..], &because].concat()),
+        (4, [&["incident", "correct", &paid, "paid_after_refund", "--reference", "R"][..], &by].concat()),
+        (4, vec!["partner", "add", "dummy", "--name", "Kembar", "--agent", "JKT-00001"]),
+    ];
+    for (code, arguments) in cases {
+        let ran = site.run(&arguments);
+        assert_eq!(ran.code, code, "{arguments:?}: {}{}", ran.stdout, ran.stderr);
+        if code > 2 {
+            let is_one_line = ran.stderr.lines().count() == 1 && ran.stderr.starts_with("esamsat: ");
+            assert!(is_one_line && ran.stdout.is_empty(), "{arguments:?}: {}{}", ran.stdout, ran.stderr);
+        }
+    }
+    let elsewhere = Site::new();
+    assert_eq!(elsewhere.run(&["verify"]).code, 5);
+    site.verify();
+}
+
+#[test]
+fn new_partners_and_products_are_there_at_once() {
+    let (site, ..) = site();
+    let added = site.done(&[
+        "partner",
+        "add",
+        "baru",
+        "--name",
+        "Mitra Baru",
+        "--agent",
+        "BDG-00001",
+        "--allow",
+        "127.0.0.1",
+    ]);
+    let password =
+        added.lines().find_map(|line| line.strip_prefix("Password, shown only now: ")).expect("a password");
+    assert!(password.len() >= 16, "{added}");
+    site.done(&["partner", "credit", "baru", "500.000"]);
+    let shown = site.json(&["partner", "show", "baru"]);
+    assert_eq!(
+        (&shown["credit_limit_rupiah"], &shown["status"]),
+        (&500_000.into(), &"active".into()),
+        "{shown}"
+    );
+    let terms = ["--fee", "6000", "--cashback", "1000", "--upstream", "simulator", "--position", "9"];
+    site.done(&[&["product", "set", "SAMSAT_BALI", "--name", "Bali"], &terms[..]].concat());
+    let products = site.json(&["product", "list"]);
+    let bali = products.as_array().and_then(|products| products.last()).unwrap_or(&Value::Null);
+    assert_eq!((&bali["code"], &bali["on"]), (&"SAMSAT_BALI".into(), &false.into()), "{products}");
+    let gateway = site.demo();
+    let partner = gateway.partner(("baru", password));
+    assert_eq!(partner.call("ceksaldo", &[])["saldo"], "0");
+    // On credit.
+    assert_eq!(partner.pay(&partner.invoice((TESTER, "UJI1000009")))["status"], "CONFIRM");
+    gateway.stop();
+    site.verify();
+}

@@ -1,0 +1,16 @@
+//! The binary as its operators and partners meet it: started, killed, asked over HTTP, and driven by its
+//! commands, each test in a folder and on a port of its own.
+//!
+//! What a rule is belongs to the crates below and is tested there; here it is whether the whole thing keeps
+//! it. Deliberately one program: the crate's tests link once.
+
+mod commands;
+mod environment;
+mod examples;
+mod full_disk;
+mod kill;
+mod kit;
+mod logs;
+mod readme;
+mod shutdown;
+mod verify;
