@@ -19,13 +19,16 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     num::NonZeroU32,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout},
 };
+
+/// The hash that unknown users are checked against. It is nobody's secret, so its salt need not be random.
+static NOBODY: LazyLock<Secret> = LazyLock::new(|| hash_salted(&Secret::new("nobody"), [0; 16]));
 
 /// Remembered and running password checks.
 pub(crate) struct Passwords {
@@ -36,14 +39,13 @@ pub(crate) struct Passwords {
     known_pool: Arc<Semaphore>,
     open_pool: Arc<Semaphore>,
     waiting: Semaphore,
-    /// The hash that unknown users are checked against.
-    nobody: Arc<str>,
 }
 
 impl Passwords {
     pub(crate) fn new(ids: &Ids) -> Self {
         let burst = NonZeroU32::new(limits::password_checks_burst_max).expect("the burst is not zero");
-        let nobody = hash_password(&Secret::new("nobody"), ids);
+        // Now, so that the first unknown user takes no longer than the next.
+        LazyLock::force(&NOBODY);
         Self {
             mac_key: ids.bytes(),
             remembered: Mutex::default(),
@@ -51,7 +53,6 @@ impl Passwords {
             known_pool: Arc::new(Semaphore::new(limits::password_checks_parallel_max)),
             open_pool: Arc::new(Semaphore::new(limits::password_checks_parallel_max)),
             waiting: Semaphore::new(limits::password_checks_waiting_max),
-            nobody: nobody.expose().into(),
         }
     }
 
@@ -134,7 +135,7 @@ impl Engine {
             _ => None,
         };
         let Some(partner) = partner else {
-            self.passwords.check(password, &self.passwords.nobody, address, false).await?;
+            self.passwords.check(password, NOBODY.expose(), address, false).await?;
             metrics::counter!("esamsat_logins_failed_total").increment(1);
             return Err(bad());
         };
@@ -165,7 +166,10 @@ fn is_listed(networks: &[String], address: IpAddr) -> bool {
 
 /// Hashes a password with Argon2id, for storing.
 pub fn hash_password(password: &Secret, ids: &Ids) -> Secret {
-    let salt: [u8; 16] = ids.bytes();
+    hash_salted(password, ids.bytes())
+}
+
+fn hash_salted(password: &Secret, salt: [u8; 16]) -> Secret {
     let hash = Argon2::default()
         .hash_password_with_salt(password.expose().as_bytes(), &salt)
         .expect("the default parameters hash any password of bounded length");

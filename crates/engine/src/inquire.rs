@@ -2,7 +2,7 @@
 //!
 //! What is refused here gets no invoice; what the bank was asked does, refusals and silence included.
 
-use crate::{About, Engine, Refused, View, settle};
+use crate::{About, Engine, Refused, View, limits, settle};
 use bank::{InquiryOutcome, InquiryRequest};
 use domain::{
     ChassisNumber, Command, Invoice, Nik, Partner, Product, ProductCode, Reason, Refusal, Rupiah, State,
@@ -36,7 +36,10 @@ impl Engine {
             nik: Some(inquiry.nik.clone()),
             chassis: Some(inquiry.chassis.clone()),
         };
-        self.ask_for_bill(partner, inquiry, arrived_at).await.map_err(|refused| {
+        // The bank is bounded in there, and has its time; what is left is for a store that hangs.
+        let by = arrived_at + self.settings.answer_within + limits::last_look_max;
+        let answered = timeout_at(by, self.ask_for_bill(partner, inquiry, arrived_at)).await;
+        answered.unwrap_or_else(|_| Err(Refused::unavailable())).map_err(|refused| {
             let invoice = refused.about.invoice;
             refused.about(About { invoice, ..about })
         })

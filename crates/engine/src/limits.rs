@@ -39,6 +39,9 @@ pub const recent_invoices_max: usize = 8_192;
 /// How often a caller who waits for another process's outcome looks into the store.
 pub const settlement_poll_interval: Duration = Duration::from_millis(500);
 
+/// How long the store may take, once the time for an answer is up, to say what the answer is.
+pub const last_look_max: Duration = Duration::from_secs(2);
+
 /// Status questions under way at the same time.
 pub const status_questions_parallel_max: usize = 32;
 

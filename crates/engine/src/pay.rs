@@ -10,7 +10,7 @@
 //! ```
 
 use crate::{About, Engine, Failure, Refused, View, limits, settle::Known};
-use bank::{NoPlace, PaymentOutcome, PaymentRequest};
+use bank::{NoPlace, PaymentOutcome, PaymentRequest, Unknown};
 use domain::{
     Accepted, Attempt, Command, Invoice, InvoiceNumber, NotPaidProof, Partner, Reason, Refusal, Rejection,
     State,
@@ -22,7 +22,7 @@ use std::{
 };
 use tokio::{
     sync::watch,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 /// How a payment's task ended.
@@ -67,7 +67,9 @@ impl Engine {
         let recent = self.invoices.take(number).filter(|view| view.invoice.partner == partner.id);
         let view = match recent {
             Some(view) => view,
-            None => self.view(partner, number).await?,
+            None => timeout_at(deadline, self.view(partner, number))
+                .await
+                .unwrap_or_else(|_| Err(Refused::unavailable()))?,
         };
         let about = About::invoice(&view.invoice, &view.presentment);
         let refuse = |reason: Refusal| Err(Refused::answer(reason).about(about.clone()));
@@ -96,9 +98,9 @@ impl Engine {
     /// The answer when time is up: what the store says, or PENDING where it does not say or the payment has
     /// not even begun. It may begin yet, and what may happen yet is never called a failure.
     async fn still_open(&self, known: Invoice) -> Invoice {
-        let mut invoice = match self.store.invoice(known.number).await {
-            Ok(Some(stored)) => stored.invoice,
-            Ok(None) | Err(_) => known,
+        let mut invoice = match timeout(limits::last_look_max, self.store.invoice(known.number)).await {
+            Ok(Ok(Some(stored))) => stored.invoice,
+            Ok(Ok(None) | Err(_)) | Err(_) => known,
         };
         if matches!(invoice.state, State::Inquiry) {
             let now = self.clock.now();
@@ -219,7 +221,9 @@ impl Engine {
         let outcome = if begun.elapsed() >= self.settings.send_within {
             PaymentOutcome::NeverSent
         } else {
-            bank.pay(place, request).await
+            // The bank answers in time by itself; one that does not must not keep others from asking it.
+            let answered = timeout(bank.profile().answer_timeout, bank.pay(place, request)).await;
+            answered.unwrap_or(PaymentOutcome::Unknown(Unknown::TimedOut))
         };
         metrics::histogram!("esamsat_payment_bank_seconds").record(begun.elapsed().as_secs_f64());
 
@@ -240,7 +244,7 @@ impl Engine {
         let mut settled = self.settlements.subscribe(number);
         loop {
             // Subscribed first, so that nothing can fall between the look and the wait.
-            if let Ok(Some(stored)) = self.store.invoice(number).await
+            if let Ok(Ok(Some(stored))) = timeout_at(deadline, self.store.invoice(number)).await
                 && stored.invoice.state.is_final()
             {
                 return Some(stored.invoice);

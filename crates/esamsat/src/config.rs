@@ -132,7 +132,7 @@ impl Config {
             ))
         })?;
         toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
+            let line = error.span().map_or(0, |span| 1 + text[..span.start].matches('\n').count());
             anyhow::anyhow!(
                 "failed to read the configuration {}, line {line}: {}",
                 path.display(),

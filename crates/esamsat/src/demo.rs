@@ -51,8 +51,9 @@ pub async fn run(place: &Place, arguments: Arguments) -> anyhow::Result<()> {
     seed_partner(&operations).await?;
     operations.close().await;
     let engine = gateway::start(&config, store).await?;
+    let signals = serve::Signals::listen()?;
     greet(address, &config);
-    serve::until_stopped(&config, engine, listener).await
+    serve::until_stopped(&config, engine, listener, signals).await
 }
 
 /// Answers at once, and settles what is pending while one watches.

@@ -6,7 +6,7 @@ use crate::{
     output::Fault,
 };
 use anyhow::Context;
-use bank::simulator::{Simulator, SimulatorSettings};
+use bank::simulator::{OpenError, Simulator, SimulatorSettings};
 use domain::Environment;
 use engine::{Engine, Ids, Settings, SystemClock, operate::Operations};
 use std::{fs, path::Path, sync::Arc, time::Duration};
@@ -49,16 +49,25 @@ pub fn upstreams(config: &Config) -> anyhow::Result<Vec<engine::Upstream>> {
     let mut upstreams = Vec::new();
     for (name, upstream) in &config.upstream {
         let bank = match upstream {
-            Upstream::Simulator(settings) => {
-                let settings =
-                    SimulatorSettings { ledger_path: config.bank_ledger(name), ..settings.clone() };
-                Simulator::open(settings, Arc::new(SystemClock))
-                    .with_context(|| format!("failed to open the simulated bank {name}"))?
-            }
+            Upstream::Simulator(settings) => simulator(config, name, settings.clone())?,
         };
         upstreams.push(engine::Upstream { name: name.clone(), bank });
     }
     Ok(upstreams)
+}
+
+/// Opens a simulated bank.
+pub fn simulator(config: &Config, name: &str, settings: SimulatorSettings) -> anyhow::Result<Arc<Simulator>> {
+    let ledger_path = config.bank_ledger(name);
+    let settings = SimulatorSettings { ledger_path: ledger_path.clone(), ..settings };
+    Simulator::open(settings, Arc::new(SystemClock)).map_err(|error| match error {
+        OpenError::Settings(_) => anyhow::anyhow!("failed to open the simulated bank {name}: {error}"),
+        OpenError::Ledger(error) => Fault::Unavailable(format!(
+            "failed to open {}: {error}; restore it from a backup, or name another folder with --data",
+            ledger_path.display()
+        ))
+        .into(),
+    })
 }
 
 /// The four documented products in the sandbox, unless there are any.

@@ -12,7 +12,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     time::Instant,
 };
 
@@ -32,8 +32,8 @@ pub async fn run(place: &Place, arguments: Arguments) -> anyhow::Result<()> {
     }
     if config.upstream.is_empty() {
         bail!(
-            "the configuration names no upstream; add for example\n\n[upstream.simulator]\nkind = \"simulator\"\n\n\
-             or run the ready sandbox with `esamsat demo`"
+            "the configuration names no upstream; add [upstream.simulator] with kind = \"simulator\" to the file \
+             named with --config, or run the ready sandbox with `esamsat demo`"
         );
     }
     gateway::start_logging(&config, config.log_format);
@@ -45,8 +45,33 @@ pub async fn run(place: &Place, arguments: Arguments) -> anyhow::Result<()> {
     let listener = listen(config.listen)?;
     let address = listener.local_addr().context("failed to learn the own address")?;
     let engine = gateway::start(&config, store).await?;
+    let signals = Signals::listen()?;
     tracing::info!(%address, "the gateway is ready");
-    until_stopped(&config, engine, listener).await
+    until_stopped(&config, engine, listener, signals).await
+}
+
+/// What ends the gateway in good order. Listened for before anybody is told that it serves: from then on,
+/// no signal kills it half-way.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Takes over SIGTERM and SIGINT.
+    pub fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?,
+        })
+    }
+
+    async fn first(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// Takes the port.
@@ -85,6 +110,7 @@ pub async fn until_stopped(
     config: &Config,
     engine: Arc<Engine>,
     listener: TcpListener,
+    mut signals: Signals,
 ) -> anyhow::Result<()> {
     let recorder = record_metrics()?;
     let face = web::Face {
@@ -98,11 +124,8 @@ pub async fn until_stopped(
     let stop = tokio_util::sync::CancellationToken::new();
     let server = tokio::spawn(web::serve(listener, web::Router::new(face), settings, stop.clone()));
 
-    let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = signals.first() => {}
         why = engine.failed() => bail!("stopped, since the database can no longer be trusted: {why}"),
     }
     tracing::info!("shutting down");

@@ -19,7 +19,7 @@ use domain::{
 };
 use rusqlite::{
     CachedStatement, Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction,
-    TransactionBehavior, params,
+    TransactionBehavior, config::DbConfig, params,
 };
 use std::{
     path::{Path, PathBuf},
@@ -205,6 +205,7 @@ impl Ledger {
         writer.busy_timeout(LOCK_WAIT)?;
         writer.pragma_update(None, "journal_mode", "WAL")?;
         writer.pragma_update(None, "synchronous", "FULL")?;
+        stable_plans(&writer)?;
         let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
         match transaction.pragma_query_value(None, "user_version", |row| row.get(0))? {
             0 => transaction.execute_batch(SCHEMA)?,
@@ -469,7 +470,16 @@ fn reader(path: &Path) -> Result<Connection, LedgerError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let reader = Connection::open_with_flags(path, flags)?;
     reader.busy_timeout(LOCK_WAIT)?;
+    stable_plans(&reader)?;
     Ok(reader)
+}
+
+/// Without this, `SQLite` prepares statements anew each time that a value is bound, to see whether it favours
+/// another plan.
+fn stable_plans(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(())
 }
 
 fn ledger_payment(row: &Row<'_>) -> Result<LedgerPayment, rusqlite::Error> {

@@ -134,8 +134,8 @@ async fn a_store_that_cannot_be_trusted_stops_the_gateway() {
     assert!(matches!(gateway.engine.submit(incident()).await, Err(Failure::Stopped(_))));
     assert_eq!(gateway.engine.submit(Command::ReserveInvoiceNumbers { count: 1 }).await, Err(Failure::Busy));
     assert_eq!(answer(&gateway.pay(&partner, second).await), Err(Reason::Busy));
-    // Whether it was written was not known, so that nobody was told that it was not until it was looked at.
-    assert_eq!(answer(&pay.await.expect("no panic")), Err(Reason::Unavailable));
+    // Whether it was written is not known, and what may have happened is never called a failure.
+    assert_eq!(answer(&pay.await.expect("no panic")), Ok("PENDING"));
     assert_eq!(world.bank.fresh_requests(), 0);
     assert_eq!(world.word(number).await, "INQUIRY");
     world.must_be_over(DEPOSIT).await;
@@ -151,7 +151,7 @@ async fn a_store_that_panics_stops_the_gateway_rather_than_leaving_everybody_wai
     assert!(failed.is_ok(), "the process must exit");
     let submitted = timeout(Duration::from_secs(1), gateway.engine.submit(incident())).await;
     assert!(matches!(submitted, Ok(Err(Failure::Stopped(_)))), "{submitted:?}");
-    assert_eq!(answer(&pay.await.expect("no panic")), Err(Reason::Unavailable));
+    assert_eq!(answer(&pay.await.expect("no panic")), Ok("PENDING"));
     assert_eq!(world.bank.fresh_requests(), 0);
 }
 
@@ -163,9 +163,8 @@ async fn while_the_store_hangs_everybody_is_answered_in_time_and_nothing_is_sent
     let began = Instant::now();
     let pay = gateway.spawn_pay(&partner, number);
     assert_eq!(answer(&gateway.inquire(&partner, 2).await), Err(Reason::Unavailable));
-    assert!(began.elapsed() <= Duration::from_secs(46), "{:?}", began.elapsed());
-    assert_eq!(answer(&pay.await.expect("no panic")), Err(Reason::Unavailable));
-    assert!(began.elapsed() <= Duration::from_secs(46), "{:?}", began.elapsed());
+    assert_eq!(answer(&pay.await.expect("no panic")), Ok("PENDING"));
+    assert!(began.elapsed() < Duration::from_secs(50), "{:?}", began.elapsed());
     gateway.store.set_open(true);
     // The reservation is written after all, too late to be sent.
     world.until(number, "REFUND", Duration::from_secs(1)).await;
@@ -181,7 +180,7 @@ async fn reads_that_hang_are_answered_in_time_as_well() {
     let unread = InvoiceNumber::new(100_000_000_999);
     assert_eq!(answer(&gateway.pay(&partner, unread).await), Err(Reason::Unavailable));
     assert_eq!(answer(&gateway.inquire(&partner, 1).await), Err(Reason::Unavailable));
-    assert!(began.elapsed() <= Duration::from_secs(91), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(100), "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -94,7 +94,9 @@ pub struct Add {
 }
 
 /// Where a password comes from; never the command line, where others can see it.
+// Without a group, whose name would be that of the command's own.
 #[derive(Args)]
+#[group(skip)]
 pub struct Password {
     /// Read the password from standard input instead of making one up
     #[arg(long)]

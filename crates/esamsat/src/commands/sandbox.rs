@@ -10,7 +10,7 @@ use anyhow::{Context, ensure};
 use bank::simulator::{Simulator, population, scenarios::Finally, test_numbers};
 use clap::{Args, Subcommand};
 use domain::{AgentCode, Environment, ProductCode, Rupiah, Secret, Username, command::AddPartner};
-use engine::{Ids, SystemClock, operate};
+use engine::{Ids, operate};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -147,10 +147,8 @@ fn list_vehicles(place: &Place, vehicles: &Vehicles) -> anyhow::Result<()> {
 }
 
 fn bank(config: &Config) -> anyhow::Result<Arc<Simulator>> {
-    let (name, mut settings) = config.simulator();
-    settings.ledger_path = config.bank_ledger(&name);
-    Simulator::open(settings, Arc::new(SystemClock))
-        .with_context(|| format!("failed to open the simulated bank {name}"))
+    let (name, settings) = config.simulator();
+    gateway::simulator(config, &name, settings)
 }
 
 async fn reset(place: &Place) -> anyhow::Result<()> {

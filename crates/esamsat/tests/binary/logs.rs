@@ -194,6 +194,7 @@ fn nothing_personal_is_told(format: &str) {
     drive_the_owners(&site, partner, &mut confidential);
     drive_the_scenarios(&site, partner, &mut confidential);
     sweep(&gateway, &mut confidential);
+    assert!(confidential.0.len() > 60, "too little to look for: {:?}", confidential.0);
 
     // By now incidents have been raised, and all but the two that only operators can end have settled.
     within(crate::kit::PATIENCE, "only the undecidable are open", || {

@@ -53,7 +53,7 @@ fn requests_under_way_finish_and_new_ones_are_not_taken() {
 fn a_silent_banks_payment_is_left_pending_and_resolved_after_the_next_start() {
     let site = site();
     // A bank that would keep everybody waiting for longer than there is.
-    let gateway = site.serve(&configuration(15_000, 500));
+    let gateway = site.serve(&configuration(4_000, 300));
     let partner = gateway.partner(LOGIN);
     let cases = [("UJI4010001", "CONFIRM"), ("UJI4020001", "REFUND")];
     let invoices = cases.map(|(chassis, _)| partner.invoice((TESTER, chassis)));
@@ -65,7 +65,7 @@ fn a_silent_banks_payment_is_left_pending_and_resolved_after_the_next_start() {
             site.json(&["pending", "list"]).as_array().is_some_and(|open| open.len() == 2)
         });
         gateway.terminate();
-        let (status, printed) = gateway.wait(Duration::from_secs(8));
+        let (status, printed) = gateway.wait(Duration::from_secs(3));
         assert!(status.success(), "{status}: {printed}");
         for answer in paying {
             // Cut, or told the truth; never told that it failed.
