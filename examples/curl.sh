@@ -80,10 +80,12 @@ remark "Invoice $invoice: $(field customer_name), $(field license_plate), total 
 # From here on a real integration has the invoice number on disk: it is what finds the payment again.
 
 # 3. Bayar / pay.
-pay_answered=yes
-call pay_esamsat "invoice=$invoice" || pay_answered=no
-pay_reason=""
-[ "$pay_answered" = no ] || pay_reason="$(field reason)"
+pay_refused=no
+pay_reason="saldo dikembalikan / the balance was returned"
+if call pay_esamsat "invoice=$invoice" && [ "$(field result)" = no ]; then
+    pay_refused=yes
+    pay_reason="$(field reason)"
+fi
 
 # 4. Status, sampai pasti / until it is known. PENDING, or no answer at all, is not a failure: the bank may
 # have taken the payment. So ask, with growing pauses, and never pay the bill on a new invoice meanwhile.
@@ -96,7 +98,7 @@ while true; do
     fi
     case "$status" in
         CONFIRM | REFUND) break ;;
-        INQUIRY) [ "$pay_answered" = no ] || break ;; # refused before anything was taken
+        INQUIRY) [ "$pay_refused" = no ] || break ;; # refused before anything was taken
     esac
     if [ "$SECONDS" -ge "$wait_seconds_max" ]; then
         later "Invoice $invoice belum pasti: tanyakan status_invoice lagi nanti. / Not known yet: ask again later."

@@ -98,7 +98,7 @@ function call(string $endpoint, array $parameters = []): ?array
  * Asks until the outcome is known. PENDING, or no answer at all, is not a failure: the bank may have taken
  * the payment. So ask, with growing pauses, and never pay the bill on a new invoice meanwhile.
  */
-function wait_for_outcome(string $invoice, bool $pay_answered): string
+function wait_for_outcome(string $invoice, bool $pay_refused): string
 {
     $give_up_at = time() + WAIT_SECONDS_MAX;
     $pause_seconds = 2;
@@ -107,7 +107,7 @@ function wait_for_outcome(string $invoice, bool $pay_answered): string
         if (in_array($status, ['CONFIRM', 'REFUND'], true)) {
             return $status;
         }
-        if ($status === 'INQUIRY' && $pay_answered) {
+        if ($status === 'INQUIRY' && $pay_refused) {
             return $status; // refused before anything was taken
         }
         if (time() >= $give_up_at) {
@@ -147,7 +147,7 @@ remark("Invoice $invoice: {$bill['customer_name']}, {$bill['license_plate']}, to
 $payment = call('pay_esamsat', ['invoice' => $invoice]);
 
 // 4. Status, sampai pasti / until it is known.
-$status = wait_for_outcome($invoice, $payment !== null);
+$status = wait_for_outcome($invoice, ($payment['result'] ?? '') === 'no');
 
 // 5. Bayar lagi, untuk melihat bahwa tidak pernah terbayar dua kali. / Pay again, to see that nothing is ever
 // paid twice. A real integration does not do this.
@@ -158,6 +158,6 @@ if ($status === 'CONFIRM' || $status === 'REFUND') {
 }
 
 if ($status !== 'CONFIRM') {
-    finish(EXIT_REFUSED, "Tidak terbayar / not paid ($status): " . ($payment['reason'] ?? ''));
+    finish(EXIT_REFUSED, "Tidak terbayar / not paid ($status): " . ($payment['reason'] ?? 'saldo dikembalikan / the balance was returned'));
 }
 remark("Lunas / paid: invoice $invoice");

@@ -86,7 +86,7 @@ def call(endpoint, **parameters):
     raise NoAnswer
 
 
-def wait_for_outcome(invoice, pay_answered):
+def wait_for_outcome(invoice, pay_refused):
     """Asks until the outcome is known. PENDING, or no answer at all, is not a failure: the bank may have
     taken the payment. So ask, with growing pauses, and never pay the bill on a new invoice meanwhile."""
     give_up_at = time.monotonic() + WAIT_SECONDS_MAX
@@ -98,7 +98,7 @@ def wait_for_outcome(invoice, pay_answered):
             status = "?"
         if status in ("CONFIRM", "REFUND"):
             return status
-        if status == "INQUIRY" and pay_answered:
+        if status == "INQUIRY" and pay_refused:
             return status  # refused before anything was taken
         if time.monotonic() >= give_up_at:
             finish(
@@ -132,7 +132,7 @@ def main():
         payment = None
 
     # 4. Status, sampai pasti / until it is known.
-    status = wait_for_outcome(invoice, pay_answered=payment is not None)
+    status = wait_for_outcome(invoice, pay_refused=payment is not None and payment["result"] == "no")
 
     # 5. Bayar lagi, untuk melihat bahwa tidak pernah terbayar dua kali. / Pay again, to see that nothing is
     # ever paid twice. A real integration does not do this.
@@ -143,7 +143,7 @@ def main():
             remark("Tidak ada jawaban. / No answer.")
 
     if status != "CONFIRM":
-        finish(EXIT_REFUSED, f"Tidak terbayar / not paid ({status}): {(payment or {}).get('reason', '')}")
+        finish(EXIT_REFUSED, f"Tidak terbayar / not paid ({status}): {(payment or {}).get('reason', 'saldo dikembalikan / the balance was returned')}")
     remark(f"Lunas / paid: invoice {invoice}")
 
 

@@ -14,7 +14,6 @@ use crate::{
     time::{BusinessDate, Timestamp},
     value::{AgentCode, ChassisNumber, Environment, PaymentCode, ProductCode, Secret, UpstreamId, Username},
 };
-use serde::{Deserialize, Serialize};
 
 /// A change of durable state.
 #[derive(Clone, Debug)]
@@ -412,7 +411,7 @@ pub enum Accepted {
 }
 
 /// Which rule a command would have broken. In the order in which they are checked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// No such invoice, or another partner's, or other facts than the command's.
     #[error("the invoice is unknown")]
@@ -453,8 +452,8 @@ pub enum Rejection {
     /// The bank took another amount than it was asked for.
     #[error("the bank's amount differs from the invoice's")]
     AmountDiffers,
-    /// "Not found" was answered to a question asked before the horizon.
-    #[error("the question was asked before the in-flight horizon")]
+    /// "Not paid" was established before the horizon, when the original may still arrive.
+    #[error("the in-flight horizon has not passed: the bank may still receive the payment; try again later")]
     AskedTooEarly,
     /// No proposal to approve.
     #[error("nobody has proposed a resolution for this invoice")]
@@ -477,9 +476,9 @@ pub enum Rejection {
     /// The user name is taken.
     #[error("the user name is taken")]
     UsernameTaken,
-    /// A number, amount or text is outside its limits.
-    #[error("a value is outside its limits")]
-    OutOfLimits,
+    /// A number, amount or text is outside its limits: which.
+    #[error("{0} is outside its limits")]
+    OutOfLimits(&'static str),
     /// All numbers are given out.
     #[error("no numbers are left")]
     NumbersExhausted,

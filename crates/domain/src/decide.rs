@@ -67,9 +67,16 @@ fn next(rows: &Rows, changes: &mut Changes, counter: Counter) -> i64 {
     number
 }
 
-/// Whether a text that an operator wrote is of use: something, not too much, on one line.
-fn is_operator_text(text: &str) -> bool {
-    !text.trim().is_empty()
+/// Requires that a text that an operator wrote is of use: something, not too much, on one line.
+fn operator_text(what: &'static str, text: &str) -> Result<(), Rejection> {
+    let is_of_use = !text.trim().is_empty()
         && text.chars().count() <= limits::operator_text_chars_max
-        && !text.chars().any(char::is_control)
+        && !text.chars().any(char::is_control);
+    if is_of_use { Ok(()) } else { Err(Rejection::OutOfLimits(what)) }
+}
+
+/// Requires that an amount is neither below the least nor beyond what sums are safe with.
+fn amount_in_limits(what: &'static str, amount: Rupiah, least: i64) -> Result<(), Rejection> {
+    let is_within = (least..=limits::amount_rupiah_max).contains(&amount.get());
+    if is_within { Ok(()) } else { Err(Rejection::OutOfLimits(what)) }
 }

@@ -392,12 +392,12 @@ fn two_operators() {
         ("the first proposes", None, propose("sari", Resolution::NotPaid), "Done"),
         ("the first thinks again", Some(paid()), propose("sari", Resolution::NotPaid), "Done"),
         ("the second proposes too", Some(paid()), propose("budi", Resolution::NotPaid), "AlreadyProposed"),
-        ("without a name", None, propose(" ", Resolution::NotPaid), "OutOfLimits"),
-        ("without a receipt", None, propose("sari", empty()), "OutOfLimits"),
+        ("without a name", None, propose(" ", Resolution::NotPaid), r#"OutOfLimits("the operator's name")"#),
+        ("without a receipt", None, propose("sari", empty()), r#"OutOfLimits("the reference number")"#),
         ("the second approves a payment", Some(paid()), approve("budi"), "CONFIRM"),
         ("the second approves a refund", Some(Resolution::NotPaid), approve("budi"), "REFUND"),
         ("the first approves", Some(paid()), approve("Sari "), "SameOperator"),
-        ("nobody approves", Some(paid()), approve(""), "OutOfLimits"),
+        ("nobody approves", Some(paid()), approve(""), r#"OutOfLimits("the operator's name")"#),
     ] {
         let mut world = World::at("PENDING");
         world.proposal = standing;
@@ -453,13 +453,18 @@ fn top_ups() {
     let max = domain::limits::amount_rupiah_max;
     for (name, command, deposit, expected) in [
         ("a million", top_up(1_000_000, "a"), 0, "Entry"),
-        ("nothing", top_up(0, "a"), 0, "OutOfLimits"),
-        ("less than nothing", top_up(-1, "a"), 0, "OutOfLimits"),
+        ("nothing", top_up(0, "a"), 0, r#"OutOfLimits("the amount")"#),
+        ("less than nothing", top_up(-1, "a"), 0, r#"OutOfLimits("the amount")"#),
         ("the most", top_up(max, "a"), 0, "Entry"),
-        ("more than that", top_up(max + 1, "a"), 0, "OutOfLimits"),
-        ("more than a deposit may hold", top_up(max, "a"), 1, "OutOfLimits"),
-        ("without a reference", top_up(5, ""), 0, "OutOfLimits"),
-        ("with a line break", top_up(5, "a\nb"), 0, "OutOfLimits"),
+        ("more than that", top_up(max + 1, "a"), 0, r#"OutOfLimits("the amount")"#),
+        (
+            "more than a deposit may hold",
+            top_up(max, "a"),
+            1,
+            r#"OutOfLimits("the deposit with this amount")"#,
+        ),
+        ("without a reference", top_up(5, ""), 0, r#"OutOfLimits("the reference")"#),
+        ("with a line break", top_up(5, "a\nb"), 0, r#"OutOfLimits("the reference")"#),
         ("a reference that is booked", top_up(5, "booked"), 0, "ReferenceUsed"),
         (
             "of the other environment",

@@ -26,7 +26,7 @@ use tokio::sync::{Notify, oneshot, watch};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// It would have broken a rule. Nothing was written.
-    #[error("{0}")]
+    #[error(transparent)]
     Rejected(#[from] Rejection),
     /// The queue is full. Nothing was written.
     #[error("the queue is full; try again")]

@@ -75,11 +75,22 @@ pub struct Upstream {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The store failed.
-    #[error("failed to prepare the store: {0}")]
+    #[error("failed to prepare the store")]
     Store(#[from] Failure),
     /// A read failed.
-    #[error("failed to read the store: {0}")]
+    #[error("failed to read the store")]
     Read(#[from] store::Error),
+    /// Nobody could ask about payments that are still open.
+    #[error(
+        "{invoice:?} is pending at the upstream {name}, which the configuration does not name; \
+         configure it until its payments are settled"
+    )]
+    UpstreamMissing {
+        /// The first such payment.
+        invoice: domain::InvoiceNumber,
+        /// The upstream's name.
+        name: String,
+    },
 }
 
 /// The gateway, without a face.
@@ -118,6 +129,7 @@ impl Engine {
             let id = operate::register_upstream(&journal, &upstream.name).await?;
             banks.insert(id, upstream.bank);
         }
+        resolver::check_upstreams(store.as_ref(), |id| banks.contains_key(&id)).await?;
         let (resolver, work) = resolver::channel();
         let engine = Arc::new(Self {
             catalogue: catalogue::Catalogue::new(Arc::clone(&store)),

@@ -35,10 +35,10 @@ pub enum Error {
         partner: u32,
     },
     /// A rule forbids it, or the store cannot write.
-    #[error("{0}")]
+    #[error(transparent)]
     Failure(#[from] Failure),
     /// A read failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] store::Error),
 }
 

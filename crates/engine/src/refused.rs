@@ -124,7 +124,7 @@ pub(crate) fn reason_of(rejection: &Rejection) -> Refusal {
         | Rejection::AlreadyCorrected
         | Rejection::ReferenceUsed
         | Rejection::UsernameTaken
-        | Rejection::OutOfLimits
+        | Rejection::OutOfLimits(_)
         | Rejection::NumbersExhausted
         | Rejection::Impossible => Reason::Internal.into(),
     }

@@ -5,10 +5,10 @@
 //! after the horizon, by the wall clock and by the monotonic one; for a payment of an earlier run of this
 //! process, the horizon begins anew.
 
-use crate::{Engine, limits, settle::Known};
+use crate::{Engine, StartError, limits, settle::Known};
 use bank::{Bank, PaymentRequest, StatusOutcome};
 use domain::{
-    InvoiceNumber, NotPaidProof, State,
+    InvoiceNumber, NotPaidProof, State, UpstreamId,
     command::{Outcome, PaymentFacts},
     record::IncidentKind,
 };
@@ -19,7 +19,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use store::StoredInvoice;
+use store::{Store, StoredInvoice};
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinSet,
@@ -106,6 +106,25 @@ enum Asked {
     Done,
     /// It is still open.
     Open(Case),
+}
+
+/// Refuses to start where nobody could ask about an open payment.
+pub(crate) async fn check_upstreams(
+    store: &dyn Store,
+    is_known: impl Fn(UpstreamId) -> bool,
+) -> Result<(), StartError> {
+    let mut after = InvoiceNumber::new(0);
+    loop {
+        let page = store.pending(after, limits::pending_page).await?;
+        if let Some(stranded) = page.iter().find(|invoice| !is_known(invoice.upstream)) {
+            let upstreams = store.upstreams().await?;
+            let name = upstreams.into_iter().find(|(_, id)| *id == stranded.upstream);
+            let name = name.map_or_else(|| stranded.upstream.0.to_string(), |(name, _)| name);
+            return Err(StartError::UpstreamMissing { invoice: stranded.number, name });
+        }
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.number;
+    }
 }
 
 impl Engine {

@@ -157,7 +157,7 @@ impl Engine {
         self: Arc<Self>,
         mut answers: mpsc::UnboundedReceiver<LateAnswer>,
     ) {
-        while let Some(answer) = answers.recv().await {
+        while let Some(Some(answer)) = self.stopping.run_until_cancelled(answers.recv()).await {
             metrics::counter!("esamsat_late_answers_total").increment(1);
             self.settle_late_answer(answer).await;
         }

@@ -148,6 +148,9 @@ impl Config {
         if self.send_within_ms == 0 || self.send_within_ms > self.answer_within_ms {
             bail!("send_within_ms is {}; it must be from 1 to answer_within_ms", self.send_within_ms);
         }
+        for (name, Upstream::Simulator(settings)) in &self.upstream {
+            settings.check().with_context(|| format!("upstream {name}"))?;
+        }
         if let Err(error) = self.log.parse::<tracing_subscriber::filter::Targets>() {
             bail!("log is {:?}: {error}; write for example \"info\" or \"info,engine=debug\"", self.log);
         }

@@ -24,7 +24,7 @@ const OPENING_BALANCE: Rupiah = Rupiah::new(10_000_000_000);
 #[derive(Args)]
 pub struct Arguments {
     /// Where to listen
-    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    #[arg(long, env = "ESAMSAT_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     listen: SocketAddr,
 }
 

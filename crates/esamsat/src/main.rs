@@ -13,7 +13,7 @@ mod serve;
 
 use clap::{Parser, Subcommand};
 use config::Place;
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 /// The system's allocator keeps an arena a thread, and under load four times the memory in use.
 #[global_allocator]
@@ -88,7 +88,8 @@ fn main() -> ExitCode {
     let done = runtime.enable_all().max_blocking_threads(24).build().map_err(anyhow::Error::from).and_then(
         |runtime| {
             let done = runtime.block_on(run(arguments));
-            runtime.shutdown_background();
+            // Dropping the store puts its log into the database; the rest ends with the process.
+            runtime.shutdown_timeout(Duration::from_secs(2));
             done
         },
     );

@@ -118,7 +118,7 @@ pub async fn numbers_are_reserved_in_blocks(database: &dyn Database) {
     let reserve = |count| Command::ReserveInvoiceNumbers { count };
     let decisions = apply(&*store, vec![reserve(100), reserve(0), reserve(1)]).await;
     assert_eq!(decisions[0], Ok(Accepted::Numbers { first: number(0) }));
-    assert_eq!(decisions[1], Err(Rejection::OutOfLimits));
+    assert_eq!(decisions[1], Err(Rejection::OutOfLimits("the count of numbers")));
     assert_eq!(decisions[2], Ok(Accepted::Numbers { first: number(100) }));
     let again = database.open().await;
     assert_eq!(apply_one(&*again, reserve(5)).await, Ok(Accepted::Numbers { first: number(101) }));

@@ -228,7 +228,11 @@ impl Router {
             Route::Live => operations::live(),
             Route::Ready => operations::ready(face).await,
             Route::Metrics => {
-                operations::metrics(face, client).unwrap_or_else(|| Outcome::transport(Reason::PathUnknown))
+                // Forwarded by a proxy that is not configured: the peer is not who asks.
+                let is_forwarded = head.headers.contains_key("x-forwarded-for") && client == arrival.peer;
+                operations::metrics(face, client)
+                    .filter(|_| !is_forwarded)
+                    .unwrap_or_else(|| Outcome::transport(Reason::PathUnknown))
             }
             Route::Index => operations::index(),
             Route::Unknown => Outcome::transport(Reason::PathUnknown),

@@ -192,7 +192,7 @@ pub struct Simulator {
 impl Simulator {
     /// Opens the bank's ledger. The clock is the gateway's own.
     pub fn open(settings: SimulatorSettings, clock: Arc<dyn Clock>) -> Result<Arc<Self>, OpenError> {
-        check(&settings)?;
+        settings.check()?;
         let profile = Profile {
             horizon: Duration::from_millis(settings.horizon_ms),
             answer_timeout: Duration::from_millis(settings.answer_timeout_ms),
@@ -217,6 +217,13 @@ impl Simulator {
     /// Every payment that the bank ever took, across resets, in the order of taking.
     pub async fn payments(&self) -> Result<Vec<LedgerPayment>, LedgerError> {
         self.core.ledger.payments().await
+    }
+}
+
+impl SimulatorSettings {
+    /// Says which setting makes no sense.
+    pub fn check(&self) -> Result<(), OpenError> {
+        check(self)
     }
 }
 

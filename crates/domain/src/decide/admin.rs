@@ -1,6 +1,6 @@
 //! Partners, products, upstreams, number blocks, and the sandbox.
 
-use super::{Decided, is_operator_text, next};
+use super::{Decided, amount_in_limits, next, operator_text};
 use crate::{
     command::{Accepted, AddPartner, PartnerChange, Rejection},
     invoice::InvoiceNumber,
@@ -13,7 +13,7 @@ use crate::{
 
 pub(super) fn reserve_invoice_numbers(rows: &Rows, count: u32) -> Decided {
     if count == 0 || count > limits::invoice_block_max {
-        return Err(Rejection::OutOfLimits);
+        return Err(Rejection::OutOfLimits("the count of numbers"));
     }
     let last_given = rows.counter(Counter::Invoice).max(limits::invoice_number_first - 1);
     let last = last_given + i64::from(count);
@@ -26,9 +26,8 @@ pub(super) fn reserve_invoice_numbers(rows: &Rows, count: u32) -> Decided {
 }
 
 pub(super) fn add_partner(rows: &Rows, add: &AddPartner) -> Decided {
-    if !is_operator_text(&add.name) || !(0..=limits::amount_rupiah_max).contains(&add.credit_limit.get()) {
-        return Err(Rejection::OutOfLimits);
-    }
+    operator_text("the name", &add.name)?;
+    amount_in_limits("the credit limit", add.credit_limit, 0)?;
     let claim = Claim::Username(add.username.clone());
     if rows.claim(&claim).is_some() {
         return Err(Rejection::UsernameTaken);
@@ -61,9 +60,7 @@ pub(super) fn change_partner(rows: &Rows, id: PartnerId, change: &PartnerChange)
         PartnerChange::PasswordHash(hash) => partner.password_hash = hash.clone(),
         PartnerChange::AllowedNetworks(networks) => partner.allowed_networks.clone_from(networks),
         PartnerChange::CreditLimit(limit) => {
-            if !(0..=limits::amount_rupiah_max).contains(&limit.get()) {
-                return Err(Rejection::OutOfLimits);
-            }
+            amount_in_limits("the credit limit", *limit, 0)?;
             partner.credit_limit = *limit;
         }
     }
@@ -73,20 +70,16 @@ pub(super) fn change_partner(rows: &Rows, id: PartnerId, change: &PartnerChange)
 }
 
 pub(super) fn save_product(product: &Product) -> Decided {
-    let in_limits = |amount: i64| (0..=limits::amount_rupiah_max).contains(&amount);
-    if !is_operator_text(&product.name) || !in_limits(product.fee.get()) || !in_limits(product.cashback.get())
-    {
-        return Err(Rejection::OutOfLimits);
-    }
+    operator_text("the name", &product.name)?;
+    amount_in_limits("the fee", product.fee, 0)?;
+    amount_in_limits("the cashback", product.cashback, 0)?;
     let mut changes = Changes::default();
     changes.products.insert((product.environment, product.code.clone()), product.clone());
     Ok((Accepted::Done, changes))
 }
 
 pub(super) fn register_upstream(rows: &Rows, name: &str) -> Decided {
-    if !is_operator_text(name) {
-        return Err(Rejection::OutOfLimits);
-    }
+    operator_text("the upstream's name", name)?;
     let claim = Claim::Upstream(name.to_owned());
     let id = |number: i64| u32::try_from(number).map(UpstreamId).map_err(|_| Rejection::NumbersExhausted);
     if let Some(owner) = rows.claim(&claim) {

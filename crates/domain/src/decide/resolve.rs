@@ -1,6 +1,6 @@
 //! What operators decide, and what they are told: proposals, approvals, incidents, corrections.
 
-use super::{Decided, book, is_operator_text, next, settle::conclude};
+use super::{Decided, book, next, operator_text, settle::conclude};
 use crate::{
     command::{
         Accepted, ApproveResolution, CorrectIncident, Outcome, PaymentFacts, ProposeResolution,
@@ -21,18 +21,18 @@ pub(super) fn propose(rows: &Rows, propose: &ProposeResolution) -> Decided {
         State::Refund { .. } => return Err(Rejection::InvoiceRefunded),
         State::Inquiry | State::Failure { .. } => return Err(Rejection::NotBegun),
     }
-    if ![&propose.operator, &propose.reference, &propose.reason].into_iter().all(|t| is_operator_text(t)) {
-        return Err(Rejection::OutOfLimits);
-    }
+    operator_text("the operator's name", &propose.operator)?;
+    operator_text("the reference", &propose.reference)?;
+    operator_text("the reason", &propose.reason)?;
     if let Resolution::Paid { receipt } = &propose.resolution {
         let reference = &receipt.reference_number;
         let trace = &receipt.trace_number;
-        if !is_operator_text(reference)
-            || reference.len() > limits::reference_number_chars_max
-            || trace.len() != 6
-            || !trace.bytes().all(|b| b.is_ascii_digit())
-        {
-            return Err(Rejection::OutOfLimits);
+        operator_text("the reference number", reference)?;
+        if reference.len() > limits::reference_number_chars_max {
+            return Err(Rejection::OutOfLimits("the reference number (40 characters at most)"));
+        }
+        if trace.len() != 6 || !trace.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(Rejection::OutOfLimits("the trace number (six digits)"));
         }
     }
     // Whoever proposed may change the proposal; another operator's stands until it is approved.
@@ -65,9 +65,7 @@ pub(super) fn approve(rows: &Rows, approve: &ApproveResolution, slot: Slot) -> D
         State::Inquiry | State::Failure { .. } => return Err(Rejection::NotBegun),
     };
     let proposal = rows.proposal(facts.invoice).ok_or(Rejection::NothingProposed)?;
-    if !is_operator_text(&approve.operator) {
-        return Err(Rejection::OutOfLimits);
-    }
+    operator_text("the operator's name", &approve.operator)?;
     if proposal.operator.trim().eq_ignore_ascii_case(approve.operator.trim()) {
         return Err(Rejection::SameOperator);
     }
@@ -107,9 +105,8 @@ pub(super) fn correct_incident(rows: &Rows, correct: &CorrectIncident, slot: Slo
     if incident.corrected_by.is_some() {
         return Err(Rejection::AlreadyCorrected);
     }
-    if !is_operator_text(&correct.operator) || !is_operator_text(&correct.reference) {
-        return Err(Rejection::OutOfLimits);
-    }
+    operator_text("the operator's name", &correct.operator)?;
+    operator_text("the reference", &correct.reference)?;
     let loss = match correct.kind {
         // The bank took money that the partner got back: it is owed to the bank, and lost.
         IncidentKind::PaidAfterRefund => invoice.amount_due(),

@@ -78,9 +78,14 @@ pub(super) fn conclude(
             EventKind::PaymentConfirmed
         }
         Outcome::NotPaid(proof) => {
-            if let NotPaidProof::NotFound { asked_at } = proof
-                && *asked_at < attempt.resolve_after
-            {
+            // What the bank said of this very request, or that it never left, holds at any time. Whatever else
+            // says "not paid" does not while a late original may still arrive.
+            let established_at = match proof {
+                NotPaidProof::NotFound { asked_at } => Some(*asked_at),
+                NotPaidProof::Operators { .. } => Some(at),
+                NotPaidProof::NeverSent | NotPaidProof::Refused { .. } | NotPaidProof::PaidByAnother => None,
+            };
+            if established_at.is_some_and(|moment| moment < attempt.resolve_after) {
                 return Err(Rejection::AskedTooEarly);
             }
             changes.claims.insert(facts.bill_claim(), None);

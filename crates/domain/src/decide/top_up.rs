@@ -1,6 +1,6 @@
 //! Crediting a deposit: once per reference, for ever.
 
-use super::{Decided, book, is_operator_text, next};
+use super::{Decided, amount_in_limits, book, next, operator_text};
 use crate::{
     command::{Accepted, Rejection, TopUp},
     ledger::{Account, AccountKind, Slot, Step},
@@ -15,19 +15,16 @@ pub(super) fn top_up(rows: &Rows, top_up: &TopUp, slot: Slot) -> Decided {
     if partner.environment != top_up.environment {
         return Err(Rejection::PartnerUnknown);
     }
-    if !(1..=limits::amount_rupiah_max).contains(&top_up.amount.get())
-        || !is_operator_text(&top_up.reference)
-        || !is_operator_text(&top_up.operator)
-    {
-        return Err(Rejection::OutOfLimits);
-    }
+    amount_in_limits("the amount", top_up.amount, 1)?;
+    operator_text("the reference", &top_up.reference)?;
+    operator_text("the operator's name", &top_up.operator)?;
     if rows.claim(&top_up.claim()).is_some() {
         return Err(Rejection::ReferenceUsed);
     }
     let deposit = Account::deposit(top_up.environment, top_up.partner);
     // No deposit may grow beyond what sums are safe with.
     if rows.balance(deposit) - top_up.amount < Rupiah::new(-limits::amount_rupiah_max) {
-        return Err(Rejection::OutOfLimits);
+        return Err(Rejection::OutOfLimits("the deposit with this amount"));
     }
 
     let mut changes = Changes::default();

@@ -89,7 +89,7 @@ fn live(world: &World, partner: &Arc<Partner>, client: &mut Client, until: Optio
             () = steps.died() => None,
             () = client.pay_until_final(world, partner, Arc::clone(&steps)) => Some(steps.passed().len()),
         };
-        world.clock.end_life(Duration::from_secs(1));
+        world.end_life();
         ended
     });
     // With the runtime goes everything that only the process knew.
@@ -186,4 +186,7 @@ crashes! {
     silent_and_paid_on_file File 2 100;
     silent_and_not_paid_on_file File 4 100;
     cut_and_paid_on_file File 5 100;
+    silent_and_paid_at_the_horizon_on_file File 3 100;
+    cut_and_not_paid_on_file File 6 100;
+    late_answers_on_file File 7 100;
 }

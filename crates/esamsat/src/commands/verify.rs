@@ -18,15 +18,15 @@ pub async fn run(place: &Place) -> anyhow::Result<ExitCode> {
         return Ok(code);
     }
     let checked = &report.checked;
-    line(format!("{}:", config.database().display()));
-    line(format!("  {} postings in {} steps: each step sums to zero", checked.postings, checked.steps));
-    line(format!("  {} accounts: each balance is the sum of its postings", checked.accounts));
-    line(format!("  all balances together: Rp {}", checked.sum_of_balances));
+    line(format!("{}, checked as of one moment:", config.database().display()));
+    line(format!("  {} postings in {} steps, each to sum to zero", checked.postings, checked.steps));
+    line(format!("  {} accounts, each balance to be the sum of its postings", checked.accounts));
+    line(format!("  all balances together, to be Rp 0: Rp {}", checked.sum_of_balances));
     for (state, count) in &checked.invoices {
-        line(format!("  {count} invoices in {state}: their postings are those that this calls for"));
+        line(format!("  {count} invoices in {state}, each against its postings, claims and events"));
     }
     line(format!(
-        "  {} manual entries, {} claims, {} events: accounted for",
+        "  {} manual entries, {} claims, {} events",
         checked.entries, checked.claims, checked.events
     ));
     if report.is_clean() {
@@ -34,7 +34,7 @@ pub async fn run(place: &Place) -> anyhow::Result<ExitCode> {
         return Ok(code);
     }
     line("");
-    line(format!("{} problems; what is said above does not hold where they are:", report.problem_count));
+    line(format!("{} problems:", report.problem_count));
     for problem in &report.problems {
         line(format!("  {problem}"));
     }

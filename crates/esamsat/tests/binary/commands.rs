@@ -45,7 +45,9 @@ fn site() -> (Site, String, String) {
     let open = partner.invoice((TESTER, "UJI4120001"));
     partner.pay(&open);
     site.done(&["deposit", "add", "dummy", "1000", "--reference", "TRF", "--operator", "siti"]);
-    within(PATIENCE, "the bank has been asked", || site.done(&["incident", "list"]).contains("payer_unknown"));
+    within(PATIENCE, "the bank has been asked", || {
+        site.done(&["incident", "list"]).contains("payer_unknown")
+    });
     gateway.stop();
     (site, paid, open)
 }
@@ -108,7 +110,7 @@ fn every_command_prints_a_table_and_json() {
         }
     }
     let first = |arguments: &[&str]| site.done(arguments).lines().next().unwrap_or_default().to_owned();
-    assert!(first(&["sandbox", "numbers", "--english"]).starts_with("KTP number"));
+    assert!(first(&["sandbox", "numbers", "--english"]).contains("KTP number"));
     assert!(first(&["config", "show"]).starts_with("listen = "));
     assert!(first(&["config", "check"]).starts_with("The configuration is fine"));
 }

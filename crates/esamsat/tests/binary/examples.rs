@@ -23,7 +23,8 @@ fn needs(program: &str, arguments: &[&str]) {
 
 /// What differs between two runs, put out of the way after a look at its form.
 pub(crate) fn with_blanks(answer: &str) -> String {
-    let forms: [(&str, fn(&str) -> bool); 4] = [
+    type Form = fn(&str) -> bool;
+    let forms: [(&str, Form); 4] = [
         ("tanggal", |value| {
             let digits = value.bytes().map(|b| if b.is_ascii_digit() { b'0' } else { b }).collect::<Vec<_>>();
             digits == b"0000-00-00 00:00:00"

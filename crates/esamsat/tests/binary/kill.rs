@@ -240,6 +240,11 @@ fn username(partner: usize) -> String {
     format!("mitra{:04}", partner + 1)
 }
 
+/// What counts from zero here counts from one there.
+fn number_of(index: usize) -> i64 {
+    i64::try_from(index).expect("there are few") + 1
+}
+
 fn rupiah(answer: &Value) -> i64 {
     text(answer, "total").parse().expect("a total is whole Rupiah")
 }
@@ -393,7 +398,7 @@ impl Books {
             let invoice =
                 self.invoices.get(number).unwrap_or_else(|| panic!("{number} was answered and is lost"));
             let state = text(invoice, "state");
-            assert_eq!(whole(invoice, "partner"), *partner as i64 + 1, "{number} is its partner's");
+            assert_eq!(whole(invoice, "partner"), number_of(*partner), "{number} is its partner's");
             match said {
                 Said::Bill { total, payment_code } => {
                     *given.entry(number).or_default() += 1;
@@ -444,7 +449,7 @@ impl Books {
         let of = |key: &str| -> i64 { self.confirmed().map(|(_, invoice)| whole(invoice, key)).sum() };
         for partner in 0..PARTNERS {
             let shown = site.json(&["partner", "show", &username(partner)]);
-            let own = self.confirmed().filter(|(_, i)| whole(i, "partner") == partner as i64 + 1);
+            let own = self.confirmed().filter(|(_, i)| whole(i, "partner") == number_of(partner));
             let spent: i64 = own.map(|(_, i)| whole(i, "total_rupiah") - whole(i, "cashback_rupiah")).sum();
             assert_eq!(whole(&shown, "deposit_rupiah"), OPENING - spent, "{shown}");
             assert_eq!(whole(&shown, "reserved_rupiah"), 0, "{shown}");
@@ -486,7 +491,7 @@ fn an_operator_killed_while_booking_repeats_and_it_is_booked_once() {
         assert_eq!(whole(&last, "amount_rupiah"), 50_000);
         assert_eq!(
             whole(&last, "deposit_rupiah"),
-            1_007 + 50_000 * (deposit as i64 + 1),
+            1_007 + 50_000 * number_of(deposit),
             "{reference}: {last}"
         );
     }

@@ -6,7 +6,7 @@
 
 use crate::kit::{
     DUMMY, EXAMPLE, Gateway, Site, TESTER,
-    http::{self, Partner, exchange, form, get, request},
+    http::{Partner, exchange, form, get, request},
     text, within,
 };
 use serde_json::Value;
@@ -26,9 +26,9 @@ const ENDPOINTS: [&str; 5] = [
 
 fn configuration(format: &str) -> String {
     let ours = ["esamsat", "web", "engine", "bank", "store", "store_sqlite", "domain"];
-    let levels: String = ours.iter().map(|name| format!(",{name}=trace")).collect();
+    let levels = ours.map(|name| format!("{name}=trace")).join(",");
     format!(
-        "log = \"info{levels}\"\nlog_format = \"{format}\"\nanswer_within_ms = 1000\nsend_within_ms = 400\n\
+        "log = \"info,{levels}\"\nlog_format = \"{format}\"\nanswer_within_ms = 1000\nsend_within_ms = 400\n\
          pending_long_after_s = 0\n\n[upstream.simulator]\nkind = \"simulator\"\nhorizon_ms = 900\n\
          answer_timeout_ms = 300\n"
     )
@@ -242,7 +242,7 @@ fn the_demo_logs_no_owner() {
     let encoded =
         form(&[("username", DUMMY.0), ("password", "sandi-salah-99"), ("customer_number", EXAMPLE.0)]);
     let target = format!("/json/esamsat/inquiry_esamsat?{encoded}");
-    http::exchange(gateway.address(), &request("POST", &target, "", b"")).expect("an answer");
+    exchange(gateway.address(), &request("POST", &target, "", b"")).expect("an answer");
     let printed = gateway.stop();
     for secret in ["sandi-salah-99", "JORDAN", "CITAMIANG"] {
         assert!(!printed.contains(secret), "{secret} in {printed}");

@@ -3,7 +3,9 @@
 
 use crate::{
     examples::with_blanks,
-    kit::{http::Partner, DUMMY, EXAMPLE, Gateway, PATIENCE, Ran, Site, TESTER, esamsat, text, whole, within},
+    kit::{
+        DUMMY, EXAMPLE, Gateway, PATIENCE, Ran, Site, TESTER, esamsat, http::Partner, text, whole, within,
+    },
 };
 use serde_json::Value;
 use std::{

@@ -151,6 +151,13 @@ impl ScriptedBank {
         books.witness = Some(witness);
     }
 
+    /// The gateway's connections are gone.
+    pub(crate) fn end_life(&self) {
+        let mut books = self.books();
+        books.witness = None;
+        books.late = None;
+    }
+
     /// What every payment request meets that nothing else is planned for.
     pub(crate) fn on_pay(&self, pay: Pay) {
         self.books().pay = pay;
@@ -199,6 +206,12 @@ impl ScriptedBank {
         let books = self.books();
         let payment = &books.payments[&number];
         Paid { identity: payment.identity.clone(), amount: payment.amount, receipt: payment.receipt.clone() }
+    }
+
+    /// The bank takes a payment now that it has had for a while.
+    pub(crate) fn take(&self, number: InvoiceNumber) {
+        let now = self.clock.now();
+        self.books().payments.get_mut(&number).expect("the bank has it").taken_at = Some(now);
     }
 
     /// What the bank knows of a payment.

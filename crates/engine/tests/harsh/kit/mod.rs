@@ -26,7 +26,7 @@ use engine::{
 use std::{
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -42,11 +42,14 @@ pub(crate) const CASHBACK_RUPIAH: i64 = 2_000;
 pub(crate) const TOTAL_RUPIAH: i64 = BILL_RUPIAH + FEE_RUPIAH;
 pub(crate) const ENVIRONMENT: Environment = Environment::Live;
 
+/// A new database, made once.
+static MIGRATED: OnceLock<Vec<u8>> = OnceLock::new();
+
 /// What is committed.
 #[derive(Clone)]
 enum Committed {
     Memory(Model),
-    File { path: PathBuf, _directory: Arc<TempDir> },
+    File { path: PathBuf, _directory: Arc<TempDir>, open: Arc<Mutex<Option<Arc<SqliteStore>>>> },
 }
 
 /// Which store.
@@ -102,8 +105,12 @@ impl World {
     pub(crate) fn on_file(terms: Terms) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("esamsat.db");
-        store_sqlite::migrate(&path).expect("a new database");
-        Self::on(Committed::File { path, _directory: Arc::new(directory) }, terms)
+        let migrated = MIGRATED.get_or_init(|| {
+            store_sqlite::migrate(&path).expect("a new database");
+            std::fs::read(&path).expect("a closed database is one file")
+        });
+        std::fs::write(&path, migrated).expect("a copy");
+        Self::on(Committed::File { path, _directory: Arc::new(directory), open: Arc::default() }, terms)
     }
 
     /// An empty world on either store.
@@ -145,13 +152,26 @@ impl World {
     pub(crate) fn store(&self) -> Arc<dyn Store> {
         match &self.committed {
             Committed::Memory(model) => Arc::new(model.clone()),
-            Committed::File { path, .. } => {
-                Arc::new(SqliteStore::open(path, Open::Existing).expect("the database opens"))
+            Committed::File { path, open, .. } => {
+                let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+                let store = open.get_or_insert_with(|| {
+                    Arc::new(SqliteStore::open(path, Open::Existing).expect("the database opens"))
+                });
+                Arc::clone(store) as Arc<dyn Store>
             }
         }
     }
 
-    fn ids(&self) -> Arc<Ids> {
+    /// The process ends: its connections go with it, and the clock goes on.
+    pub(crate) fn end_life(&self) {
+        self.bank.end_life();
+        self.clock.end_life(Duration::from_secs(1));
+        if let Committed::File { open, .. } = &self.committed {
+            *open.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+
+    pub(crate) fn ids(&self) -> Arc<Ids> {
         // Every life its own: batch ids never repeat.
         Arc::new(Ids::seeded(self.seeds.fetch_add(1, Ordering::Relaxed)))
     }

@@ -35,20 +35,23 @@ pub(crate) fn exchange(address: SocketAddr, request: &[u8]) -> io::Result<Answer
 fn whole_answer(answer: &str) -> Option<Answer> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
-    let lengths = head.lines().filter_map(|line| line.split_once(':'));
-    let length =
-        lengths.filter(|(name, _)| name.eq_ignore_ascii_case("content-length")).map(|(_, value)| value);
-    let length: Option<usize> = length.last().and_then(|value| value.trim().parse().ok());
-    (length.is_none() || length == Some(body.len())).then(|| Answer { status, body: body.to_owned() })
+    let mut headers = head.lines().filter_map(|line| line.split_once(':'));
+    let length = headers.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let is_whole = length.is_none_or(|(_, length)| length.trim().parse() == Ok(body.len()));
+    is_whole.then(|| Answer { status, body: body.to_owned() })
 }
 
 /// A request with a body.
 pub(crate) fn request(method: &str, target: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
-    let mut request = format!("{method} {target} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n");
-    if !content_type.is_empty() {
-        request += &format!("Content-Type: {content_type}\r\n");
-    }
-    request += &format!("Content-Length: {}\r\n\r\n", body.len());
+    let length = body.len();
+    let content_type = match content_type {
+        "" => String::new(),
+        named => format!("Content-Type: {named}\r\n"),
+    };
+    let request = format!(
+        "{method} {target} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n{content_type}\
+         Content-Length: {length}\r\n\r\n"
+    );
     let mut request = request.into_bytes();
     request.extend_from_slice(body);
     request
