@@ -126,6 +126,7 @@ impl Engine {
             View { invoice: record.invoice.clone(), presentment: Arc::new(record.presentment.clone()) };
         self.journal.submit(Command::RecordInquiry(Box::new(record))).await?;
         let number = view.invoice.number;
+        tracing::info!(invoice = %number, partner = view.invoice.partner.0, state = view.invoice.state.word(), "inquiry");
         if let State::Failure { refusal } = &view.invoice.state {
             metrics::counter!("esamsat_inquiries_total", "result" => refusal.reason.code()).increment(1);
             let about = About { invoice: Some(number), ..About::default() };

@@ -167,6 +167,8 @@ impl Engine {
             Err(refused) => {
                 let code = refused.refusal.reason.code();
                 metrics::counter!("esamsat_payments_refused_total", "reason" => code).increment(1);
+                let number = view.invoice.number;
+                tracing::info!(invoice = %number, partner = partner.id.0, reason = code, "payment refused");
                 Ended::Refused(refused)
             }
         }
@@ -235,6 +237,7 @@ impl Engine {
             },
             None => None,
         };
+        tracing::info!(invoice = %facts.invoice, partner = partner.id.0, "payment pending");
         self.resolver.add(facts.invoice, not_before, known);
         Ok(Ended::Open)
     }

@@ -86,6 +86,7 @@ impl Engine {
             Ok(Accepted::Invoice(invoice)) => {
                 let word = invoice.state.word();
                 metrics::counter!("esamsat_payments_settled_total", "state" => word).increment(1);
+                tracing::info!(invoice = %invoice.number, partner = invoice.partner.0, state = word, "payment settled");
                 self.settlements.publish(&invoice);
                 Ok(invoice)
             }

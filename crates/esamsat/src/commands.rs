@@ -14,7 +14,7 @@ pub mod verify;
 use crate::{
     config::{Config, Place},
     gateway,
-    output::{Fault, line},
+    output::{self, Fault},
 };
 use clap::Args;
 use domain::{Environment, InvoiceNumber, Rupiah, Username};
@@ -23,7 +23,9 @@ use domain::{Environment, InvoiceNumber, Rupiah, Username};
 pub fn migrate(place: &Place) -> anyhow::Result<()> {
     let config = Config::load(place)?;
     gateway::create_store(&config)?;
-    line(format!("{} is ready.", config.database().display()));
+    let database = config.database();
+    let facts = serde_json::json!({ "database": database });
+    output::done(place.json, format!("{} is ready.", database.display()), &facts);
     Ok(())
 }
 

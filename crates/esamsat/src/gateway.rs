@@ -106,6 +106,13 @@ pub async fn start(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Arc
         pending_long_after: Duration::from_secs(config.pending_long_after_s),
         ..Settings::default()
     };
+    let live_on_simulator = store.products().await?.into_iter().any(|product| {
+        // Today every upstream is simulated.
+        product.environment == Environment::Live && product.on
+    });
+    if live_on_simulator {
+        tracing::warn!("a live product is ON and its upstream is simulated: nothing that it pays is real");
+    }
     let upstreams = upstreams(config)?;
     let clock = Arc::new(SystemClock);
     let ids = Arc::new(Ids::from_system());

@@ -33,6 +33,11 @@ pub fn json(value: &impl Serialize) {
     line(serde_json::to_string_pretty(value).expect("output values are plain data"));
 }
 
+/// Says that something is done: a sentence for people, the facts for scripts.
+pub fn done(as_json: bool, sentence: impl AsRef<str>, facts: &serde_json::Value) {
+    if as_json { json(facts) } else { line(sentence) }
+}
+
 /// A table for people.
 pub struct Table(comfy_table::Table);
 

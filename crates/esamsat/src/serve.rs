@@ -93,6 +93,7 @@ pub fn record_metrics() -> anyhow::Result<PrometheusHandle> {
         .context("failed to set up metrics")?
         .install_recorder()
         .context("failed to set up metrics")?;
+    describe_metrics();
     let upkeep = recorder.clone();
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(Duration::from_secs(5));
@@ -102,6 +103,29 @@ pub fn record_metrics() -> anyhow::Result<PrometheusHandle> {
         }
     });
     Ok(recorder)
+}
+
+/// What `/metrics` says about each.
+fn describe_metrics() {
+    use metrics::{describe_counter as counter, describe_gauge as gauge, describe_histogram as histogram};
+    counter!("esamsat_requests_total", "Requests answered, by call and result");
+    histogram!("esamsat_request_duration_seconds", "From a request's head to its answer");
+    gauge!("esamsat_connections", "Connections open");
+    counter!("esamsat_connections_refused_total", "Connections closed for want of a place");
+    counter!("esamsat_logins_failed_total", "Unknown users and wrong passwords");
+    counter!("esamsat_logins_limited_total", "Log-ins refused since their address tried too often");
+    counter!("esamsat_inquiries_total", "Inquiries recorded, by result");
+    counter!("esamsat_payments_refused_total", "Payments refused before anything was reserved, by reason");
+    counter!("esamsat_payments_settled_total", "Payments settled, by final state");
+    gauge!("esamsat_payments_pending", "Payments whose outcome is open, as last counted");
+    histogram!("esamsat_payment_bank_seconds", "From a reservation to the bank's answer or silence");
+    counter!("esamsat_bank_unknown_total", "Answers of the bank that left an outcome unknown");
+    counter!("esamsat_status_questions_total", "Questions to the bank about open payments");
+    counter!("esamsat_late_answers_total", "Answers that came after their requests had been given up");
+    counter!("esamsat_incidents_total", "Incidents raised, repetitions included, by kind");
+    counter!("esamsat_contradictions_total", "Times that the bank contradicted a final state");
+    gauge!("esamsat_journal_waiting", "Commands waiting to be written");
+    histogram!("esamsat_journal_batch_commands", "Commands written in one transaction");
 }
 
 /// Serves until a signal, then finishes what is under way. A store that cannot be trusted ends the

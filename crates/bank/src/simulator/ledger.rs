@@ -22,6 +22,8 @@ use rusqlite::{
     TransactionBehavior, config::DbConfig, params,
 };
 use std::{
+    fs,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard,
@@ -201,6 +203,8 @@ enum Answer {
 impl Ledger {
     /// Opens the file, or creates it.
     pub(super) fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, LedgerError> {
+        // For its owner's eyes only. Whatever else is wrong with the path, SQLite says.
+        let _exists = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         let mut writer = Connection::open(path)?;
         writer.busy_timeout(LOCK_WAIT)?;
         writer.pragma_update(None, "journal_mode", "WAL")?;

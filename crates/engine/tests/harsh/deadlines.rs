@@ -96,7 +96,7 @@ async fn a_gateway_that_was_paused_before_sending_never_sends() {
             assert_eq!(answered, Ok("CONFIRM"), "{case}");
         } else {
             assert!(matches!(answered, Ok("PENDING") | Err(Reason::BankUnreachable)), "{case}: {answered:?}");
-            world.until(number, "REFUND", Duration::from_secs(1)).await;
+            world.until(number, "REFUND", Duration::from_secs(20)).await;
         }
         assert_eq!(world.bank.fresh_requests(), u32::from(sent), "{case}");
         world.must_be_over(DEPOSIT).await;

@@ -96,16 +96,17 @@ async fn a_lost_commit_answer_is_settled_by_the_batch_id_before_anything_is_sent
     }
 }
 
+/// The thirteenth invoice's reservation, which cannot be written, in whatever company it comes.
+fn thirteenth(command: &Command) -> bool {
+    matches!(command, Command::BeginPayment(begin) if begin.facts.invoice.get() % 1_000 == 12)
+}
+
 #[tokio::test(start_paused = true)]
 async fn rows_that_the_store_refuses_harm_nobody_else_in_the_batch() {
     let (world, gateway, partner) = World::with_gateway(DEPOSIT).await;
     let mut numbers = Vec::new();
     for vehicle in 0..20 {
         numbers.push(gateway.invoice(&partner, vehicle).await);
-    }
-    // The thirteenth invoice's reservation cannot be written, in whatever company it comes.
-    fn thirteenth(command: &Command) -> bool {
-        matches!(command, Command::BeginPayment(begin) if begin.facts.invoice.get() % 1_000 == 12)
     }
     assert_eq!(numbers[12].get() % 1_000, 12);
     gateway.store.plan(thirteenth, Fault::Data, u32::MAX);

@@ -4,7 +4,7 @@ use super::{Operator, invoice_number, rfc3339, time};
 use crate::{
     config::{Config, Place},
     gateway,
-    output::{self, Table, line},
+    output::{self, Table},
 };
 use clap::Subcommand;
 use domain::{InvoiceNumber, record::IncidentKind};
@@ -49,7 +49,10 @@ pub async fn run(place: &Place, command: Command) -> anyhow::Result<()> {
         Command::List { limit } => limit,
         Command::Correct { number, kind, reference, operator } => {
             let entry = operations.correct_incident(number, kind, &operator.operator, &reference).await?;
-            line(format!("Entry {entry} corrects {} of invoice {number}; its state stays.", kind.name()));
+            let sentence =
+                format!("Entry {entry} corrects {} of invoice {number}; its state stays.", kind.name());
+            let facts = json!({ "entry": entry, "invoice": number.to_string(), "kind": kind });
+            output::done(place.json, sentence, &facts);
             return Ok(());
         }
     };

@@ -7,7 +7,7 @@ use crate::{
     output::{self, Table, rupiah},
 };
 use clap::{Args, Subcommand};
-use domain::{BusinessDate, Invoice, InvoiceNumber, State, Username, invoice::Presentment};
+use domain::{BusinessDate, Invoice, InvoiceNumber, NotPaidProof, State, Username, invoice::Presentment};
 use engine::operate::Operations;
 use serde_json::{Value, json};
 use store::{InvoiceFilter, StoredInvoice};
@@ -146,6 +146,18 @@ fn masked(text: &str, reveal: bool) -> String {
     format!("{shown}…")
 }
 
+fn proof_text(proof: &NotPaidProof) -> String {
+    match proof {
+        NotPaidProof::NeverSent => "the request never left".to_owned(),
+        NotPaidProof::Refused { refusal } => format!("the bank refused: {}", refusal.sentence()),
+        NotPaidProof::NotFound { asked_at } => {
+            format!("the bank, asked at {}, knows no such payment", time(*asked_at))
+        }
+        NotPaidProof::PaidByAnother => "the bank says that another payment paid this bill".to_owned(),
+        NotPaidProof::Operators { reference } => format!("operators decided: {reference}"),
+    }
+}
+
 async fn show(
     operations: &Operations,
     number: InvoiceNumber,
@@ -220,7 +232,7 @@ async fn show(
         }
         State::Refund { proof, settled_at, .. } => {
             table.row(["refunded", &time(*settled_at)]);
-            table.row(["proof", &format!("{proof:?}")]);
+            table.row(["proof", &proof_text(proof)]);
         }
     }
     table.print("");

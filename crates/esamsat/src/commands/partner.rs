@@ -4,7 +4,7 @@ use super::{EnvironmentName, amount, username};
 use crate::{
     config::{Config, Place},
     gateway,
-    output::{self, Table, line, rupiah},
+    output::{self, Table, rupiah},
 };
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -129,23 +129,34 @@ impl Password {
 pub async fn run(place: &Place, command: Command) -> anyhow::Result<()> {
     let config = Config::load(place)?;
     let operations = gateway::operations(&config)?;
+    let json = place.json;
     match command {
-        Command::Add(add) => register(&operations, add).await,
-        Command::List => list(&operations, place.json).await,
-        Command::Show { username } => show(&operations, &username, place.json).await,
+        Command::Add(add) => register(&operations, add, json).await,
+        Command::List => list(&operations, json).await,
+        Command::Show { username } => show(&operations, &username, json).await,
         Command::Suspend { username } => {
-            change(&operations, &username, PartnerChange::Status(PartnerStatus::Suspended), "is suspended")
-                .await
+            change(
+                &operations,
+                &username,
+                PartnerChange::Status(PartnerStatus::Suspended),
+                "is suspended",
+                json,
+            )
+            .await
         }
         Command::Resume { username } => {
-            change(&operations, &username, PartnerChange::Status(PartnerStatus::Active), "is active").await
+            change(&operations, &username, PartnerChange::Status(PartnerStatus::Active), "is active", json)
+                .await
         }
         Command::Password { username, password } => {
             let ids = Ids::from_system();
             let (password, made_up) = password.get(&ids)?;
             let hash = engine::hash_password(&password, &ids);
-            change(&operations, &username, PartnerChange::PasswordHash(hash), "has a new password").await?;
-            tell_password(&password, made_up);
+            let partner = operations.partner(&username).await?;
+            operations.change_partner(partner.id, PartnerChange::PasswordHash(hash)).await?;
+            let facts = json!({ "username": username, "password": made_up.then(|| password.expose()) });
+            let sentence = format!("Partner {username} has a new password.{}", shown(&password, made_up));
+            output::done(json, sentence, &facts);
             Ok(())
         }
         Command::Allow { username, networks } => {
@@ -155,11 +166,11 @@ pub async fn run(place: &Place, command: Command) -> anyhow::Result<()> {
             } else {
                 format!("may call from {}", networks.join(", "))
             };
-            change(&operations, &username, PartnerChange::AllowedNetworks(networks), &done).await
+            change(&operations, &username, PartnerChange::AllowedNetworks(networks), &done, json).await
         }
         Command::Credit { username, limit } => {
             let done = format!("may go Rp {} below zero", rupiah(limit));
-            change(&operations, &username, PartnerChange::CreditLimit(limit), &done).await
+            change(&operations, &username, PartnerChange::CreditLimit(limit), &done, json).await
         }
     }
 }
@@ -169,7 +180,7 @@ fn networks_of(texts: &[String]) -> anyhow::Result<Vec<String>> {
         .map_err(|text| anyhow::anyhow!("{text:?} is no network; write 192.0.2.0/24 or a single address"))
 }
 
-async fn register(operations: &Operations, add: Add) -> anyhow::Result<()> {
+async fn register(operations: &Operations, add: Add, json: bool) -> anyhow::Result<()> {
     let ids = Ids::from_system();
     let agent_code = AgentCode::parse(&add.agent).ok_or_else(|| {
         anyhow::anyhow!("{:?} is no agent code; it has 1 to 20 letters, digits and dashes", add.agent)
@@ -188,15 +199,18 @@ async fn register(operations: &Operations, add: Add) -> anyhow::Result<()> {
         })
         .await
         .with_context(|| format!("failed to register {}", add.username))?;
-    line(format!("Partner {} is registered as number {}.", add.username, id.0));
-    tell_password(&password, made_up);
+    let sentence =
+        format!("Partner {} is registered as number {}.{}", add.username, id.0, shown(&password, made_up));
+    let facts = json!({
+        "number": id, "username": add.username, "password": made_up.then(|| password.expose()),
+    });
+    output::done(json, sentence, &facts);
     Ok(())
 }
 
-fn tell_password(password: &Secret, made_up: bool) {
-    if made_up {
-        line(format!("Password, shown only now: {}", password.expose()));
-    }
+/// A password that was made up is shown once; one that was given is known.
+fn shown(password: &Secret, made_up: bool) -> String {
+    if made_up { format!("\nPassword, shown only now: {}", password.expose()) } else { String::new() }
 }
 
 async fn change(
@@ -204,10 +218,12 @@ async fn change(
     username: &Username,
     change: PartnerChange,
     done: &str,
+    json: bool,
 ) -> anyhow::Result<()> {
     let partner = operations.partner(username).await?;
     operations.change_partner(partner.id, change).await?;
-    line(format!("Partner {username} {done}."));
+    let changed = operations.partner(username).await?;
+    output::done(json, format!("Partner {username} {done}."), &as_json(operations, &changed).await?);
     Ok(())
 }
 

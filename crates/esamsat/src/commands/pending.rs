@@ -5,7 +5,7 @@ use super::{Operator, invoice_number, rfc3339, time};
 use crate::{
     config::{Config, Place},
     gateway,
-    output::{self, Table, line, rupiah},
+    output::{self, Table, rupiah},
 };
 use clap::{Args, Subcommand};
 use domain::{Invoice, InvoiceNumber, Timestamp, invoice::BankReceipt, record::Resolution};
@@ -71,16 +71,18 @@ pub async fn run(place: &Place, command: Command) -> anyhow::Result<()> {
     let operations = gateway::operations(&config)?;
     match command {
         Command::List => list(&operations, place.json).await,
-        Command::Resolve(resolve) => propose(&operations, resolve).await,
+        Command::Resolve(resolve) => propose(&operations, resolve, place.json).await,
         Command::Approve { number, operator } => {
             let invoice = operations.approve(number, &operator.operator).await?;
-            line(format!("Invoice {number} is {} over Rp {}.", invoice.state.word(), rupiah(invoice.total)));
+            let sentence =
+                format!("Invoice {number} is {} over Rp {}.", invoice.state.word(), rupiah(invoice.total));
+            output::done(place.json, sentence, &super::invoice::as_json(&invoice));
             Ok(())
         }
     }
 }
 
-async fn propose(operations: &Operations, resolve: Resolve) -> anyhow::Result<()> {
+async fn propose(operations: &Operations, resolve: Resolve, json: bool) -> anyhow::Result<()> {
     let resolution = match (resolve.outcome.paid, resolve.reference_number, resolve.trace_number) {
         (true, Some(reference_number), Some(trace_number)) => {
             Resolution::Paid { receipt: BankReceipt { reference_number, trace_number } }
@@ -96,11 +98,12 @@ async fn propose(operations: &Operations, resolve: Resolve) -> anyhow::Result<()
             (&resolve.operator.operator, &resolve.reference, &resolve.reason),
         )
         .await?;
-    line(format!(
+    let sentence = format!(
         "Proposed for invoice {0}: {word}. Nothing has moved yet; another operator approves with\n\
          esamsat pending approve {0} --operator NAME",
         resolve.number
-    ));
+    );
+    output::done(json, sentence, &json!({ "number": resolve.number.to_string(), "proposed": word }));
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use super::{EnvironmentName, amount, product_code};
 use crate::{
     config::{Config, Place},
     gateway,
-    output::{self, Fault, Table, line, rupiah},
+    output::{self, Fault, Table, rupiah},
 };
 use clap::{Args, Subcommand};
 use domain::{Environment, Product, ProductCode, Rupiah, UpstreamId};
@@ -63,24 +63,22 @@ pub async fn run(place: &Place, command: Command) -> anyhow::Result<()> {
     let operations = gateway::operations(&config)?;
     match command {
         Command::List => list(&operations, place.json).await,
-        Command::On(named) => switch(&operations, named, true).await,
-        Command::Off(named) => switch(&operations, named, false).await,
-        Command::Set(set) => save(&operations, &config, set).await,
+        Command::On(named) => switch(&operations, named, true, place.json).await,
+        Command::Off(named) => switch(&operations, named, false, place.json).await,
+        Command::Set(set) => save(&operations, &config, set, place.json).await,
     }
 }
 
-async fn switch(operations: &Operations, named: Named, on: bool) -> anyhow::Result<()> {
+async fn switch(operations: &Operations, named: Named, on: bool, json: bool) -> anyhow::Result<()> {
     let product = operations.product(named.environment.into(), &named.code).await?;
     operations.save_product(Product { on, ..product }).await?;
-    line(format!(
-        "{} is {}. Running gateways follow within seconds.",
-        named.code,
-        if on { "ON" } else { "OFF" }
-    ));
+    let word = if on { "ON" } else { "OFF" };
+    let sentence = format!("{} is {word}. Running gateways follow within seconds.", named.code);
+    output::done(json, sentence, &json!({ "code": named.code, "on": on }));
     Ok(())
 }
 
-async fn save(operations: &Operations, config: &Config, set: Set) -> anyhow::Result<()> {
+async fn save(operations: &Operations, config: &Config, set: Set, json: bool) -> anyhow::Result<()> {
     let environment: Environment = set.named.environment.into();
     let code = set.named.code;
     let known = match operations.product(environment, &code).await {
@@ -106,13 +104,14 @@ async fn save(operations: &Operations, config: &Config, set: Set) -> anyhow::Res
         code,
     };
     operations.save_product(product.clone()).await?;
-    line(format!(
+    let sentence = format!(
         "{}: fee Rp {}, cashback Rp {}, {}. Invoices already inquired keep their terms.",
         product.code,
         rupiah(product.fee),
         rupiah(product.cashback),
         if product.on { "ON" } else { "OFF" }
-    ));
+    );
+    output::done(json, sentence, &serde_json::to_value(&product)?);
     Ok(())
 }
 

@@ -107,9 +107,9 @@ fn numbers(english: bool, json: bool) {
     table.print("");
     line("");
     line(if english {
-        "The last four digits of a chassis number are free: any 4 to 19 letters and digits make a fresh vehicle."
+        "What follows UJI and three digits is free: any 4 to 19 letters and digits make a fresh vehicle."
     } else {
-        "Empat angka terakhir nomor rangka bebas: 4 sampai 19 huruf dan angka apa saja menjadi kendaraan baru."
+        "Setelah UJI dan tiga angka, isinya bebas: 4 sampai 19 huruf dan angka apa saja menjadi kendaraan baru."
     });
 }
 
@@ -157,7 +157,9 @@ async fn reset(place: &Place) -> anyhow::Result<()> {
     // The bank forgets first: a claim given up too early would let a bill be paid twice in between.
     bank(&config)?.reset().await.context("failed to reset the simulated bank")?;
     operations.reset_sandbox().await?;
-    line("Every bill in the sandbox can be paid again. Payments still pending are settled as before.");
+    let sentence =
+        "Every bill in the sandbox can be paid again. Payments still pending are settled as before.";
+    output::done(place.json, sentence, &json!({ "reset": true }));
     Ok(())
 }
 
@@ -228,11 +230,12 @@ async fn register(place: &Place, partners: &Partners) -> anyhow::Result<()> {
         let reference = format!("sandbox-partners-{text}");
         operations.top_up(&partner, partners.deposit, &reference, "sandbox").await?;
     }
-    line(format!(
+    let sentence = format!(
         "{0} partners, {1}0001 to {1}{0:04}, each with Rp {2}.",
         partners.count,
         partners.prefix,
         rupiah(partners.deposit)
-    ));
+    );
+    output::done(place.json, sentence, &json!({ "count": partners.count, "prefix": partners.prefix }));
     Ok(())
 }

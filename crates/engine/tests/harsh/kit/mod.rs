@@ -103,7 +103,9 @@ impl World {
 
     /// An empty world on a file.
     pub(crate) fn on_file(terms: Terms) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
+        // A process that dies takes nothing back from the operating system, so that memory will do for a disk.
+        let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        let directory = directory.expect("a temporary directory");
         let path = directory.path().join("esamsat.db");
         let migrated = MIGRATED.get_or_init(|| {
             store_sqlite::migrate(&path).expect("a new database");

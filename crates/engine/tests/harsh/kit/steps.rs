@@ -45,7 +45,7 @@ impl Steps {
             state.dead
         };
         if dead {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
