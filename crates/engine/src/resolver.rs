@@ -338,4 +338,19 @@ mod tests {
         cases.remove(InvoiceNumber::new(2));
         assert!(cases.due.is_empty());
     }
+
+    #[test]
+    fn an_outcome_handed_over_during_a_question_is_kept() {
+        let now = Instant::now();
+        let case = |known| Case { not_before: now, due_at: now, asked: 0, known, reported_long: false };
+        let number = InvoiceNumber::new(1);
+        let mut cases = Cases::default();
+        cases.put(number, case(None));
+        let (_, asking) = cases.take_due(now, 1).remove(0);
+        let outcome = Outcome::NotPaid(NotPaidProof::NeverSent);
+        cases.put(number, case(Some(Known { outcome })));
+        cases.put_back(number, asking);
+        assert!(cases.by_number[&number].known.is_some());
+        assert_eq!(cases.due.len(), 1);
+    }
 }

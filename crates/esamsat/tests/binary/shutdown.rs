@@ -91,7 +91,7 @@ fn an_idle_gateway_stops_at_once_on_either_signal() {
     // A connection that says nothing keeps nobody.
     let gateway = site.serve(&configuration(1_000, 20_000));
     let idle = TcpStream::connect(gateway.address()).expect("connected");
-    gateway.terminate();
+    gateway.signal("INT");
     let (status, printed) = gateway.wait(Duration::from_secs(15));
     assert!(status.success(), "{status}: {printed}");
     drop(idle);

@@ -131,11 +131,6 @@ impl Gateway {
         self.printed.ended(moment)
     }
 
-    /// The process's number, for looking at it through `/proc`.
-    fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// SIGKILL.
     pub(crate) fn kill(mut self) -> String {
         self.child.kill().expect("the gateway is killed");
@@ -146,7 +141,12 @@ impl Gateway {
 
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
-        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.id())]).status();
+        self.signal("TERM");
+    }
+
+    /// Sends a signal by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status();
         assert!(sent.expect("sh runs").success());
     }
 
