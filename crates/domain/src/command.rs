@@ -321,8 +321,13 @@ impl Command {
                 keys.claims.insert(Claim::Username(add.username.clone()));
                 keys.counters.insert(Counter::Partner);
             }
-            Self::ChangePartner { id, .. } => {
+            Self::ChangePartner { id, change } => {
                 keys.partners.insert(*id);
+                if let PartnerChange::CreditLimit(_) = change {
+                    // The partner's environment is not known here; the other account is not there.
+                    keys.balances.insert(Account::deposit(Environment::Live, *id));
+                    keys.balances.insert(Account::deposit(Environment::Sandbox, *id));
+                }
             }
             Self::SaveProduct(product) => {
                 keys.products.insert((product.environment, product.code.clone()));

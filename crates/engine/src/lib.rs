@@ -130,7 +130,7 @@ impl Engine {
             banks.insert(id, upstream.bank);
         }
         resolver::check_upstreams(store.as_ref(), |id| banks.contains_key(&id)).await?;
-        let (resolver, work) = resolver::channel();
+        let (resolver, work) = resolver::channels(banks.keys().copied());
         let engine = Arc::new(Self {
             catalogue: catalogue::Catalogue::new(Arc::clone(&store)),
             passwords: authenticate::Passwords::new(&ids),
@@ -154,7 +154,10 @@ impl Engine {
                 tokio::spawn(Arc::clone(&engine).settle_late_answers(answers));
             }
         }
-        tokio::spawn(Arc::clone(&engine).resolve(work));
+        for work in work {
+            tokio::spawn(Arc::clone(&engine).resolve(work));
+        }
+        tokio::spawn(Arc::clone(&engine).forget_batches());
         Ok(engine)
     }
 
@@ -204,6 +207,17 @@ impl Engine {
     /// Resolves when the store can no longer be trusted, with the reason: the process must exit.
     pub async fn failed(&self) -> String {
         self.journal.failed().await
+    }
+
+    /// Batch ids serve to settle a lost commit answer, which is asked for at once; old ones are of no use.
+    async fn forget_batches(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(limits::prune_interval);
+        while self.stopping.run_until_cancelled(ticks.tick()).await.is_some() {
+            let kept_from = self.clock.now().minus(limits::batch_ids_kept);
+            if let Err(error) = self.store.prune_batches(kept_from).await {
+                tracing::warn!(%error, "failed to forget old batch ids");
+            }
+        }
     }
 
     /// Takes no new work, waits for payments under way at most until the deadline, writes what is queued,

@@ -238,7 +238,7 @@ impl Engine {
             None => None,
         };
         tracing::info!(invoice = %facts.invoice, partner = partner.id.0, "payment pending");
-        self.resolver.add(facts.invoice, not_before, known);
+        self.resolver.add((facts.upstream, facts.invoice), not_before, known);
         Ok(Ended::Open)
     }
 

@@ -4,6 +4,8 @@
 //! payments from the store. Age alone settles nothing. "Not found" counts only when the question was asked
 //! after the horizon, by the wall clock and by the monotonic one; for a payment of an earlier run of this
 //! process, the horizon begins anew.
+//!
+//! Every upstream has a resolver of its own, so that one that stalls delays nobody else's payments.
 
 use crate::{Engine, StartError, limits, settle::Known};
 use bank::{Bank, PaymentRequest, StatusOutcome};
@@ -33,22 +35,36 @@ pub(crate) struct Open {
     known: Option<Known>,
 }
 
-/// Where open payments are handed over.
+/// Where open payments are handed over, by upstream.
 pub(crate) struct Handle {
-    sender: mpsc::UnboundedSender<Open>,
+    senders: HashMap<UpstreamId, mpsc::UnboundedSender<Open>>,
 }
+
+/// What one upstream's resolver works on.
+pub(crate) type Work = (UpstreamId, mpsc::UnboundedReceiver<Open>);
 
 impl Handle {
     /// Hands over a payment; before `not_before` no "not found" about it counts.
-    pub(crate) fn add(&self, number: InvoiceNumber, not_before: Instant, known: Option<Known>) {
+    pub(crate) fn add(
+        &self,
+        (upstream, number): (UpstreamId, InvoiceNumber),
+        not_before: Instant,
+        known: Option<Known>,
+    ) {
+        let sender = self.senders.get(&upstream).expect("every upstream that is paid at has a resolver");
         // Without a receiver the process is ending; the next start finds the payment in the store.
-        let _ending = self.sender.send(Open { number, not_before, known });
+        let _ending = sender.send(Open { number, not_before, known });
     }
 }
 
-pub(crate) fn channel() -> (Handle, mpsc::UnboundedReceiver<Open>) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    (Handle { sender }, receiver)
+pub(crate) fn channels(upstreams: impl Iterator<Item = UpstreamId>) -> (Handle, Vec<Work>) {
+    let (mut senders, mut work) = (HashMap::new(), Vec::new());
+    for upstream in upstreams {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        senders.insert(upstream, sender);
+        work.push((upstream, receiver));
+    }
+    (Handle { senders }, work)
 }
 
 /// What is known of an open payment between two questions.
@@ -129,19 +145,15 @@ pub(crate) async fn check_upstreams(
 
 impl Engine {
     /// Runs until the gateway stops.
-    pub(crate) async fn resolve(self: Arc<Self>, mut handed_over: mpsc::UnboundedReceiver<Open>) {
+    pub(crate) async fn resolve(self: Arc<Self>, (upstream, mut handed_over): Work) {
+        let bank = Arc::clone(&self.banks[&upstream]);
         let mut cases = Cases::default();
         let mut questions: JoinSet<(InvoiceNumber, Asked)> = JoinSet::new();
         let places = Arc::new(Semaphore::new(limits::status_questions_parallel_max));
         let mut next_scan = Instant::now();
-        let mut next_prune = Instant::now();
         loop {
-            if next_prune <= Instant::now() {
-                self.prune().await;
-                next_prune = Instant::now() + limits::prune_interval;
-            }
             if next_scan <= Instant::now() {
-                self.scan(&mut cases).await;
+                self.scan(upstream, bank.as_ref(), &mut cases).await;
                 next_scan = Instant::now() + limits::pending_scan_interval;
             }
             for (number, case) in cases.take_due(Instant::now(), places.available_permits()) {
@@ -182,16 +194,9 @@ impl Engine {
         Instant::now() + pause
     }
 
-    /// Batch ids serve to settle a lost commit answer, which is asked for at once.
-    async fn prune(&self) {
-        let kept_from = self.clock.now().minus(limits::batch_ids_kept);
-        if let Err(error) = self.store.prune_batches(kept_from).await {
-            tracing::warn!(%error, "failed to forget old batch ids");
-        }
-    }
-
-    /// Finds open payments that nobody in this process looks after: of an earlier run, or another gateway's.
-    async fn scan(&self, cases: &mut Cases) {
+    /// Finds the upstream's open payments that nobody in this process looks after: of an earlier run, or
+    /// another gateway's.
+    async fn scan(&self, upstream: UpstreamId, bank: &dyn Bank, cases: &mut Cases) {
         let mut after = InvoiceNumber::new(0);
         loop {
             let page = match self.store.pending(after, limits::pending_page).await {
@@ -201,11 +206,10 @@ impl Engine {
             let Some(last) = page.last() else { break };
             after = last.number;
             let full = page.len() >= limits::pending_page as usize;
-            for invoice in page {
+            for invoice in page.iter().filter(|invoice| invoice.upstream == upstream) {
                 if cases.by_number.contains_key(&invoice.number) || self.is_running(invoice.number) {
                     continue;
                 }
-                let Some(bank) = self.banks.get(&invoice.upstream) else { continue };
                 let now = Instant::now();
                 let case = Case {
                     not_before: now + self.settings.send_within + bank.profile().horizon,

@@ -4,7 +4,7 @@
 //! events from states. It shares no rule with the decisions but the names of accounts.
 
 use domain::{
-    Account, Invoice, InvoiceNumber, Partner, PartnerId, Posting, Rupiah, Slot, State,
+    Account, Invoice, InvoiceNumber, Partner, PartnerId, Posting, Rupiah, Slot, State, UpstreamId,
     ledger::{AccountKind, Step},
     record::{Entry, EntryKind, Event, EventKind},
     rows::Claim,
@@ -69,7 +69,8 @@ impl Report {
 /// Checks everything in the store.
 pub async fn verify(store: &dyn Store) -> Result<Report, store::Error> {
     let partners = store.partners().await?.into_iter().map(|partner| (partner.id, partner)).collect();
-    let auditor = Arc::new(Mutex::new(Auditor { partners, ..Auditor::default() }));
+    let upstreams = store.upstreams().await?.into_iter().map(|(_, id)| id).collect();
+    let auditor = Arc::new(Mutex::new(Auditor { partners, upstreams, ..Auditor::default() }));
     let visitor = Arc::clone(&auditor);
     let visit = move |row| {
         visitor.lock().unwrap_or_else(PoisonError::into_inner).visit(row);
@@ -92,6 +93,7 @@ struct Booked {
 struct Auditor {
     report: Report,
     partners: HashMap<PartnerId, Partner>,
+    upstreams: Vec<UpstreamId>,
     balances: BTreeMap<i64, (Account, Rupiah)>,
     from_postings: BTreeMap<i64, (Account, Rupiah)>,
     /// Bill and vehicle claims; what invoices account for is taken out.
@@ -270,8 +272,24 @@ impl Auditor {
                 let event = hash_of(&(entry.number, 1_u32, EventKind::DepositCredited.name()));
                 self.events_expected = self.events_expected.wrapping_add(event);
             }
-            // Its upstream is in its postings alone; that they sum to zero is checked.
-            EntryKind::Correction => {}
+            EntryKind::Correction => {
+                let loss = Account::house(AccountKind::DisputeLoss, entry.environment, Slot(0));
+                let is_booked =
+                    self.upstreams.iter().any(|upstream| {
+                        let payable = Account::bank_payable(entry.environment, *upstream, Slot(0));
+                        let digest = posting_hash(Step::Manual, loss, entry.amount)
+                            .wrapping_add(posting_hash(Step::Manual, payable, -entry.amount));
+                        digest == booked.digest
+                    });
+                if !is_booked {
+                    self.report.problem(|| {
+                        format!(
+                            "entry {} is a correction of Rp {}: its postings are others",
+                            entry.number, entry.amount
+                        )
+                    });
+                }
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use super::{Decided, amount_in_limits, next, operator_text};
 use crate::{
     command::{Accepted, AddPartner, PartnerChange, Rejection},
     invoice::InvoiceNumber,
+    ledger::Account,
     limits,
     partner::{Partner, PartnerId, PartnerStatus},
     product::Product,
@@ -61,6 +62,9 @@ pub(super) fn change_partner(rows: &Rows, id: PartnerId, change: &PartnerChange)
         PartnerChange::AllowedNetworks(networks) => partner.allowed_networks.clone_from(networks),
         PartnerChange::CreditLimit(limit) => {
             amount_in_limits("the credit limit", *limit, 0)?;
+            if *limit < rows.balance(Account::deposit(partner.environment, id)) {
+                return Err(Rejection::OutOfLimits("the credit limit, below what is used of it,"));
+            }
             partner.credit_limit = *limit;
         }
     }
