@@ -406,6 +406,20 @@ fn two_operators() {
 }
 
 #[test]
+fn two_operators_may_not_refund_what_may_still_arrive() {
+    for (at, resolution, expected) in [
+        (119, Resolution::NotPaid, "AskedTooEarly"),
+        (120, Resolution::NotPaid, "REFUND"),
+        (119, Resolution::Paid { receipt: receipt() }, "CONFIRM"),
+    ] {
+        let mut world = World::at("PENDING");
+        world.proposal = Some(resolution);
+        let approve = ApproveResolution { facts: facts(), operator: "budi".to_owned(), at: second(at) };
+        assert_eq!(result(&world.decide(&Command::ApproveResolution(Box::new(approve)))), expected, "{at}");
+    }
+}
+
+#[test]
 fn corrections() {
     let correct = |kind| {
         Command::CorrectIncident(Box::new(CorrectIncident {

@@ -87,7 +87,10 @@ fn greet(address: SocketAddr, config: &Config) {
     let url = format!("http://{address}/json/esamsat");
     let login = format!("-d username={USERNAME} -d password={PASSWORD}");
     let program = std::env::args().next().unwrap_or_else(|| "esamsat".to_owned());
-    let data = config.data.display();
+    // Quoted for a shell where that is needed.
+    let data = config.data.display().to_string();
+    let is_plain = data.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+    let data = if is_plain { data } else { format!("'{}'", data.replace('\'', r"'\''")) };
     line(format!(
         "\
 esamsat demo: a sandbox with play money, at http://{address}

@@ -207,7 +207,7 @@ pub fn not_paid(facts: &PaymentFacts, proof: NotPaidProof) -> Command {
 
 /// Settles a payment.
 pub fn settle(facts: &PaymentFacts, outcome: Outcome) -> Command {
-    Command::SettlePayment(Box::new(SettlePayment { facts: facts.clone(), outcome, at: seconds_later(5) }))
+    Command::SettlePayment(Box::new(SettlePayment { facts: facts.clone(), outcome, at: seconds_later(150) }))
 }
 
 /// Proposes how an open payment ends.
