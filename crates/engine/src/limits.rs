@@ -34,7 +34,7 @@ pub const password_checks_waiting_max: usize = 64;
 pub const password_checks_burst_max: u32 = 20;
 
 /// Recently inquired invoices kept in memory, twice.
-pub const recent_invoices_max: usize = 8_192;
+pub const recent_invoices_max: usize = 4_096;
 
 /// How often a caller who waits for another process's outcome looks into the store.
 pub const settlement_poll_interval: Duration = Duration::from_millis(500);

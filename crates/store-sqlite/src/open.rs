@@ -147,7 +147,7 @@ pub(crate) fn writer(path: &Path, options: &OpenOptions) -> Result<Connection, O
 /// Opens one more connection to a database that is open already. It never writes rows.
 pub(crate) fn reader(path: &Path) -> Result<Connection, rusqlite::Error> {
     let connection = connect(path)?;
-    configure(&connection, 8 << 10)?;
+    configure(&connection, 4 << 10)?;
     connection.pragma_update(None, "query_only", true)?;
     // Moving the log into the database at the end is the writer's business, which knows of I/O errors.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
@@ -221,7 +221,7 @@ fn prepare(path: &Path, connection: &mut Connection, options: &OpenOptions) -> R
     if options.open == Open::CreateOrMigrate {
         migrate(path, connection)?;
     }
-    configure(connection, 48 << 10).map_err(explained)?;
+    configure(connection, 32 << 10).map_err(explained)?;
     if let Some(pages_max) = options.pages_max {
         connection.pragma_update(None, "max_page_count", pages_max).map_err(explained)?;
     }
