@@ -103,9 +103,9 @@ reasons! {
 
     // What the bank line answers, or does not.
     /// Nothing was sent: no connection, or no place on the line.
-    BankUnreachable "bank_unreachable" => "Bank sedang tidak dapat dihubungi. Tidak ada saldo yang terpotong. Silakan coba beberapa saat lagi.",
+    BankUnreachable "bank_unreachable" => "Bank sedang tidak dapat dihubungi sehingga transaksi tidak diproses. Silakan coba beberapa saat lagi.",
     /// An inquiry got no usable answer in time.
-    BankSilent "bank_silent" => "Bank tidak menjawab cek tagihan. Tidak ada saldo yang terpotong. Silakan coba beberapa saat lagi.",
+    BankSilent "bank_silent" => "Bank tidak menjawab cek tagihan. Silakan coba beberapa saat lagi.",
     /// A payment was not carried out, as the bank's status answer or the operators established.
     PaymentNotExecuted "payment_not_executed" => "Pembayaran tidak terlaksana di bank dan saldo telah dikembalikan. Silakan cek tagihan lagi untuk mengulang.",
 
@@ -133,11 +133,12 @@ reasons! {
     /// The partner's own deposit does not cover the total.
     BalanceShort "balance_short" => "Saldo deposit Anda tidak cukup untuk transaksi ini. Silakan tambah saldo terlebih dahulu.",
     /// The queue is full.
-    Busy "busy" => "Sistem sedang sibuk. Tidak ada saldo yang terpotong. Silakan coba beberapa saat lagi.",
+    Busy "busy" => "Sistem sedang sibuk. Silakan coba beberapa saat lagi dengan permintaan yang sama.",
     /// Too many log-ins that need checking.
     TooManyAttempts "too_many_attempts" => "Terlalu banyak percobaan login dari alamat Anda. Silakan tunggu sebentar lalu coba lagi.",
-    /// The store cannot take new work.
-    Unavailable "unavailable" => "Sistem sedang tidak dapat menerima transaksi baru. Tidak ada saldo yang terpotong. Silakan coba beberapa saat lagi.",
+    /// The store cannot be read or written now. It says nothing about money: an invoice's own payment may be
+    /// under way.
+    Unavailable "unavailable" => "Sistem sedang tidak dapat melayani permintaan. Silakan coba beberapa saat lagi dengan permintaan yang sama; untuk pembayaran, cek status invoice terlebih dahulu.",
     /// A bug of ours.
     Internal "internal" => "Terjadi kesalahan sistem. Silakan cek status invoice sebelum mengulang pembayaran.",
 

@@ -4,59 +4,61 @@
 //! of everything, and the more others come, the less. What is not admitted is refused before anything
 //! is done.
 
-use domain::PartnerId;
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// Counts what is under way, by partner.
-#[derive(Clone)]
-pub(crate) struct Admission {
-    under_way: Arc<Mutex<UnderWay>>,
+/// Counts what is under way, by whom it is for: a partner, or a network of callers.
+pub(crate) struct Admission<K: Eq + Hash> {
+    under_way: Arc<Mutex<UnderWay<K>>>,
     max: usize,
 }
 
-#[derive(Default)]
-struct UnderWay {
+struct UnderWay<K> {
     total: usize,
-    by_partner: HashMap<PartnerId, usize>,
+    by_owner: HashMap<K, usize>,
 }
 
 /// One piece of admitted work; dropping it makes room.
-pub(crate) struct Admitted {
-    admission: Admission,
-    partner: PartnerId,
+pub(crate) struct Admitted<K: Eq + Hash> {
+    under_way: Arc<Mutex<UnderWay<K>>>,
+    owner: K,
 }
 
-impl Admission {
+impl<K: Copy + Eq + Hash> Admission<K> {
     pub(crate) fn new(max: usize) -> Self {
-        Self { under_way: Arc::default(), max }
+        Self { under_way: Arc::new(Mutex::new(UnderWay { total: 0, by_owner: HashMap::new() })), max }
     }
 
-    /// Admits a piece of the partner's work, or not.
-    pub(crate) fn admit(&self, partner: PartnerId) -> Option<Admitted> {
+    /// Admits a piece of the owner's work, or not.
+    pub(crate) fn admit(&self, owner: K) -> Option<Admitted<K>> {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         let free = self.max - under_way.total;
-        let own = under_way.by_partner.entry(partner).or_default();
+        let own = under_way.by_owner.entry(owner).or_default();
         if *own >= free {
+            // An owner that has nothing under way is not kept.
+            if *own == 0 {
+                under_way.by_owner.remove(&owner);
+            }
             return None;
         }
         *own += 1;
         under_way.total += 1;
         drop(under_way);
-        Some(Admitted { admission: self.clone(), partner })
+        Some(Admitted { under_way: Arc::clone(&self.under_way), owner })
     }
 }
 
-impl Drop for Admitted {
+impl<K: Eq + Hash> Drop for Admitted<K> {
     fn drop(&mut self) {
-        let mut under_way = self.admission.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         under_way.total -= 1;
-        if let Some(own) = under_way.by_partner.get_mut(&self.partner) {
+        if let Some(own) = under_way.by_owner.get_mut(&self.owner) {
             *own -= 1;
             if *own == 0 {
-                under_way.by_partner.remove(&self.partner);
+                under_way.by_owner.remove(&self.owner);
             }
         }
     }
@@ -65,6 +67,7 @@ impl Drop for Admitted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use domain::PartnerId;
 
     #[test]
     fn one_storm_leaves_room_for_others() {

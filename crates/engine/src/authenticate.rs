@@ -5,12 +5,12 @@
 //! key that lives in this process only. What is not remembered is checked in a small pool, limited by
 //! address. Unknown users cost a hash as well, and read the same words.
 
-use crate::{Engine, Ids, Refused, Turned, limits};
+use crate::{Engine, Ids, Refused, Turned, admission::Admission, limits};
 use argon2::{
     Argon2,
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
-use domain::{Partner, PartnerStatus, Reason, Secret, Username, limits::password_chars_max};
+use domain::{Partner, PartnerId, PartnerStatus, Reason, Secret, Username, limits::password_chars_max};
 use governor::{DefaultKeyedRateLimiter, Quota};
 use hmac::{Hmac, KeyInit, Mac};
 use ipnet::IpNet;
@@ -34,11 +34,12 @@ static NOBODY: LazyLock<Secret> = LazyLock::new(|| hash_salted(&Secret::new("nob
 pub(crate) struct Passwords {
     mac_key: [u8; 32],
     remembered: Mutex<HashMap<[u8; 32], Instant>>,
-    by_address: DefaultKeyedRateLimiter<IpAddr>,
+    by_network: DefaultKeyedRateLimiter<IpAddr>,
     /// For callers at addresses on the partner's own list: nobody else's storm delays them.
     known_pool: Arc<Semaphore>,
+    known_waiting: Admission<PartnerId>,
     open_pool: Arc<Semaphore>,
-    waiting: Semaphore,
+    open_waiting: Admission<IpAddr>,
 }
 
 impl Passwords {
@@ -49,10 +50,11 @@ impl Passwords {
         Self {
             mac_key: ids.bytes(),
             remembered: Mutex::default(),
-            by_address: DefaultKeyedRateLimiter::keyed(Quota::per_second(NonZeroU32::MIN).allow_burst(burst)),
+            by_network: DefaultKeyedRateLimiter::keyed(Quota::per_second(NonZeroU32::MIN).allow_burst(burst)),
             known_pool: Arc::new(Semaphore::new(limits::password_checks_parallel_max)),
+            known_waiting: Admission::new(limits::password_checks_waiting_max),
             open_pool: Arc::new(Semaphore::new(limits::password_checks_parallel_max)),
-            waiting: Semaphore::new(limits::password_checks_waiting_max),
+            open_waiting: Admission::new(limits::password_checks_waiting_max),
         }
     }
 
@@ -70,6 +72,14 @@ impl Passwords {
         remembered.get(mac).is_some_and(|until| *until > Instant::now())
     }
 
+    /// Whoever keeps calling is not asked anew: a changed password has another MAC.
+    fn renew(&self, mac: [u8; 32]) {
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(until) = remembered.get_mut(&mac) {
+            *until = Instant::now() + limits::password_memory_max;
+        }
+    }
+
     fn remember(&self, mac: [u8; 32]) {
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -82,28 +92,31 @@ impl Passwords {
         remembered.insert(mac, now + limits::password_memory_max);
     }
 
-    /// Checks a password against a hash, in the pool. `known` callers are not limited by address.
-    async fn check(
-        &self,
-        password: &Secret,
-        hash: &str,
-        address: IpAddr,
-        known: bool,
-    ) -> Result<bool, Refused> {
-        if !known && self.by_address.check_key(&address).is_err() {
+    /// Checks the password of somebody at an address on the partner's own list: limited by partner, so that
+    /// one partner's storm leaves the others their turns.
+    async fn check_known(&self, password: &Secret, partner: &Partner) -> Result<bool, Refused> {
+        let waiting = self.known_waiting.admit(partner.id);
+        let _waiting = waiting.ok_or_else(|| too_many(Duration::from_secs(1)))?;
+        Self::check(&self.known_pool, password, partner.password_hash.expose()).await
+    }
+
+    /// Checks the password of somebody at any address: limited by network.
+    async fn check_open(&self, password: &Secret, hash: &str, address: IpAddr) -> Result<bool, Refused> {
+        let network = network_of(address);
+        if self.by_network.check_key(&network).is_err() {
             metrics::counter!("esamsat_logins_limited_total").increment(1);
             return Err(too_many(Duration::from_secs(2)));
         }
-        if self.by_address.len() > limits::passwords_remembered_max {
-            self.by_address.retain_recent();
+        if self.by_network.len() > limits::passwords_remembered_max {
+            self.by_network.retain_recent();
         }
-        let (_waiting, pool) = if known {
-            (None, &self.known_pool)
-        } else {
-            let waiting = self.waiting.try_acquire().map_err(|_| too_many(Duration::from_secs(1)))?;
-            (Some(waiting), &self.open_pool)
-        };
-        let permit = timeout(Duration::from_secs(10), Arc::clone(pool).acquire_owned()).await;
+        let waiting = self.open_waiting.admit(network);
+        let _waiting = waiting.ok_or_else(|| too_many(Duration::from_secs(1)))?;
+        Self::check(&self.open_pool, password, hash).await
+    }
+
+    async fn check(pool: &Arc<Semaphore>, password: &Secret, hash: &str) -> Result<bool, Refused> {
+        let permit = timeout(limits::password_check_wait_max, Arc::clone(pool).acquire_owned()).await;
         let Ok(Ok(permit)) = permit else { return Err(too_many(Duration::from_secs(1))) };
         let (password, hash) = (password.clone(), hash.to_owned());
         let checked = tokio::task::spawn_blocking(move || {
@@ -113,6 +126,14 @@ impl Passwords {
             })
         });
         Ok(checked.await.unwrap_or(false))
+    }
+}
+
+/// Whom an address stands for: itself, or with IPv6 the /64 that one subscriber has.
+fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
     }
 }
 
@@ -135,15 +156,22 @@ impl Engine {
             _ => None,
         };
         let Some(partner) = partner else {
-            self.passwords.check(password, NOBODY.expose(), address, false).await?;
+            self.passwords.check_open(password, NOBODY.expose(), address).await?;
             metrics::counter!("esamsat_logins_failed_total").increment(1);
             return Err(bad());
         };
         let hash = partner.password_hash.expose();
         let listed = is_listed(&partner.allowed_networks, address);
         let mac = self.passwords.mac(username, password, hash);
-        if !self.passwords.is_remembered(&mac) {
-            if !self.passwords.check(password, hash, address, listed).await? {
+        if self.passwords.is_remembered(&mac) {
+            self.passwords.renew(mac);
+        } else {
+            let is_right = if listed {
+                self.passwords.check_known(password, &partner).await?
+            } else {
+                self.passwords.check_open(password, hash, address).await?
+            };
+            if !is_right {
                 metrics::counter!("esamsat_logins_failed_total").increment(1);
                 return Err(bad());
             }

@@ -56,7 +56,8 @@ impl Engine {
             return Err(Refused::answer(Reason::ProductOff));
         }
         let bank = self.banks.get(&product.upstream).ok_or(Refused::answer(Reason::BankUnreachable))?;
-        let _admitted = self.admission.admit(partner.id).ok_or(Refused::busy())?;
+        let admission = &self.admissions[&product.upstream];
+        let _admitted = admission.admit(partner.id).ok_or(Refused::busy())?;
         let number = self.numbers.next(&self.journal).await?;
 
         let request = InquiryRequest {
@@ -64,8 +65,12 @@ impl Engine {
             nik: inquiry.nik.clone(),
             chassis: inquiry.chassis.clone(),
         };
-        let answered = timeout_at(arrived_at + self.settings.answer_within, bank.inquire(request)).await;
-        let outcome = answered.unwrap_or(InquiryOutcome::Unknown(bank::Unknown::TimedOut));
+        let outcome = tokio::select! {
+            outcome = bank.inquire(request) => outcome,
+            () = self.waited_enough(arrived_at + self.settings.answer_within) => {
+                InquiryOutcome::Unknown(bank::Unknown::TimedOut)
+            }
+        };
         if matches!(outcome, InquiryOutcome::NeverSent) {
             return Err(Refused::answer(Reason::BankUnreachable));
         }

@@ -99,7 +99,10 @@ enum Phase {
     Running,
     /// Writes what is queued and takes no more.
     Stopping,
-    Stopped(String),
+    /// Wrote all it was given, and ended.
+    Ended,
+    /// Ended since the store can no longer be trusted: what was under way may or may not be written.
+    Failed(String),
 }
 
 struct Shared {
@@ -149,11 +152,14 @@ impl Journal {
         {
             let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
             // Looked at under the queue's lock: the writer empties the queue under it once it has stopped.
-            if *self.shared.phase.borrow() != Phase::Running && !command.is_settlement() {
-                return Err(Failure::Busy);
-            }
-            if let Phase::Stopped(why) = &*self.shared.phase.borrow() {
-                return Err(Failure::Stopped(why.clone()));
+            match &*self.shared.phase.borrow() {
+                Phase::Running => {}
+                Phase::Stopping if command.is_settlement() => {}
+                Phase::Failed(why) => return Err(Failure::Stopped(why.clone())),
+                Phase::Ended if command.is_settlement() => {
+                    return Err(Failure::Stopped("it was shut down".to_owned()));
+                }
+                Phase::Stopping | Phase::Ended => return Err(Failure::Busy),
             }
             if queue.waiting_count >= self.shared.queue_max && !command.is_settlement() {
                 return Err(Failure::Busy);
@@ -167,7 +173,8 @@ impl Journal {
     /// Why the journal has stopped, if it has.
     pub(crate) fn stopped(&self) -> Option<String> {
         match &*self.shared.phase.borrow() {
-            Phase::Stopped(why) => Some(why.clone()),
+            Phase::Failed(why) => Some(why.clone()),
+            Phase::Ended => Some("it was shut down".to_owned()),
             Phase::Running | Phase::Stopping => None,
         }
     }
@@ -175,9 +182,9 @@ impl Journal {
     /// Resolves when the journal has stopped, with the reason.
     pub(crate) async fn failed(&self) -> String {
         let mut phase = self.shared.phase.subscribe();
-        match phase.wait_for(|phase| matches!(phase, Phase::Stopped(_))).await.as_deref() {
-            Ok(Phase::Stopped(why)) => why.clone(),
-            _ => "its task ended".to_owned(),
+        match phase.wait_for(|phase| matches!(phase, Phase::Ended | Phase::Failed(_))).await.as_deref() {
+            Ok(Phase::Failed(why)) => why.clone(),
+            _ => "it was shut down".to_owned(),
         }
     }
 
@@ -205,7 +212,7 @@ struct Writer {
 
 impl Writer {
     async fn run(self) {
-        let why = loop {
+        let last = loop {
             let jobs = {
                 let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
                 metrics::gauge!("esamsat_journal_waiting").set(queue_depth(&queue));
@@ -213,7 +220,7 @@ impl Writer {
             };
             if jobs.is_empty() {
                 if *self.shared.phase.borrow() == Phase::Stopping {
-                    break "it was shut down".to_owned();
+                    break Phase::Ended;
                 }
                 self.shared.wake.notified().await;
                 continue;
@@ -225,14 +232,18 @@ impl Writer {
             let written = AssertUnwindSafe(self.write(commands, answers)).catch_unwind().await;
             if let Err(why) = written.unwrap_or_else(|_| Err("the store panicked".to_owned())) {
                 tracing::error!(%why, "the store can no longer be trusted; the journal stops");
-                break why;
+                break Phase::Failed(why);
             }
         };
         // Nothing is pushed after this, since `submit` looks at the phase under the queue's lock.
         let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        self.shared.phase.send_replace(Phase::Stopped(why.clone()));
+        let failure = match &last {
+            Phase::Failed(why) => Failure::Stopped(why.clone()),
+            _ => Failure::Busy,
+        };
+        self.shared.phase.send_replace(last);
         for job in queue.take_batch(usize::MAX) {
-            let _gone = job.answer.send(Err(Failure::Stopped(why.clone())));
+            let _gone = job.answer.send(Err(failure.clone()));
         }
     }
 

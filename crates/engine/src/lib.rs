@@ -46,11 +46,12 @@ pub use store;
 
 use bank::Bank;
 use domain::{
-    Clock, Partner, Product, Rupiah, Slot, Timestamp, UpstreamId, command::Command, invoice::Presentment,
-    ledger::Account,
+    Clock, Partner, PartnerId, Product, Rupiah, Slot, Timestamp, UpstreamId, command::Command,
+    invoice::Presentment, ledger::Account,
 };
 use std::{collections::HashMap, sync::Arc};
 use store::Store;
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// An invoice as its partner may see it.
@@ -93,6 +94,9 @@ pub enum StartError {
     },
 }
 
+/// What the store last said of new work, and when it was asked.
+type Readiness = (Instant, Result<(), String>);
+
 /// The gateway, without a face.
 pub struct Engine {
     settings: Settings,
@@ -105,7 +109,11 @@ pub struct Engine {
     passwords: authenticate::Passwords,
     numbers: numbers::Numbers,
     invoices: invoices::Recent,
-    admission: admission::Admission,
+    /// What is under way at each upstream.
+    admissions: HashMap<UpstreamId, admission::Admission<PartnerId>>,
+    /// Who waits for the outcome of a payment.
+    waiting: admission::Admission<PartnerId>,
+    readiness: Arc<tokio::sync::Mutex<Option<Readiness>>>,
     payments: pay::Running,
     settlements: settle::Settlements,
     resolver: resolver::Handle,
@@ -136,7 +144,9 @@ impl Engine {
             passwords: authenticate::Passwords::new(&ids),
             numbers: numbers::Numbers::default(),
             invoices: invoices::Recent::default(),
-            admission: admission::Admission::new(settings.work_max),
+            admissions: banks.keys().map(|id| (*id, admission::Admission::new(settings.work_max))).collect(),
+            waiting: admission::Admission::new(limits::waiting_pays_max),
+            readiness: Arc::default(),
             payments: pay::Running::default(),
             settlements: settle::Settlements::default(),
             tasks: TaskTracker::new(),
@@ -201,7 +211,34 @@ impl Engine {
         if let Some(why) = self.journal.stopped() {
             return Err(why);
         }
-        self.store.check().await.map_err(|error| error.to_string())
+        // One question at a time, in a task of its own, and its answer for all who ask within a second: it
+        // waits for the store's writer, and whoever asks too often must not.
+        let mut known = Arc::clone(&self.readiness).lock_owned().await;
+        if let Some((asked_at, ready)) = &*known
+            && asked_at.elapsed() < limits::readiness_age_max
+        {
+            return ready.clone();
+        }
+        let store = Arc::clone(&self.store);
+        let asked = tokio::spawn(async move {
+            let ready = store.check().await.map_err(|error| error.to_string());
+            *known = Some((Instant::now(), ready.clone()));
+            ready
+        });
+        asked.await.unwrap_or_else(|_| Err("the question whether the store is ready panicked".to_owned()))
+    }
+
+    /// Resolves when a caller has waited long enough: at its deadline, or soon after the gateway began to
+    /// stop. What it waited for goes on.
+    async fn waited_enough(&self, deadline: Instant) {
+        let stopping = async {
+            self.stopping.cancelled().await;
+            tokio::time::sleep(limits::stopping_wait_max).await;
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(deadline) => {}
+            () = stopping => {}
+        }
     }
 
     /// Resolves when the store can no longer be trusted, with the reason: the process must exit.
@@ -222,7 +259,7 @@ impl Engine {
 
     /// Takes no new work, waits for payments under way at most until the deadline, writes what is queued,
     /// and stops. What is still open stays PENDING and is resolved after the next start.
-    pub async fn shut_down(&self, deadline: tokio::time::Instant) {
+    pub async fn shut_down(&self, deadline: Instant) {
         self.stopping.cancel();
         self.tasks.close();
         if tokio::time::timeout_at(deadline, self.tasks.wait()).await.is_err() {

@@ -30,14 +30,29 @@ pub const password_checks_parallel_max: usize = 2;
 /// Callers waiting for a password to be hashed.
 pub const password_checks_waiting_max: usize = 64;
 
-/// Password checks that one address may cause in a burst.
+/// How long a caller waits for its password to be hashed.
+pub const password_check_wait_max: Duration = Duration::from_secs(10);
+
+/// Password checks that one network may cause in a burst.
 pub const password_checks_burst_max: u32 = 20;
 
 /// Recently inquired invoices kept in memory, twice.
 pub const recent_invoices_max: usize = 4_096;
 
 /// How often a caller who waits for another process's outcome looks into the store.
-pub const settlement_poll_interval: Duration = Duration::from_millis(500);
+pub const settlement_poll_interval: Duration = Duration::from_secs(1);
+
+/// Callers waiting for the outcomes of payments; who finds no place is answered at once.
+pub const waiting_pays_max: usize = 6_000;
+
+/// How long callers are still kept waiting once the gateway has begun to stop.
+pub const stopping_wait_max: Duration = Duration::from_secs(5);
+
+/// How long a read that somebody waits for may take.
+pub const read_max: Duration = Duration::from_secs(10);
+
+/// How long an answer about readiness serves all who ask.
+pub const readiness_age_max: Duration = Duration::from_secs(1);
 
 /// How long the store may take, once the time for an answer is up, to say what the answer is.
 pub const last_look_max: Duration = Duration::from_secs(2);

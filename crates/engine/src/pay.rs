@@ -9,11 +9,11 @@
 //!                                                                  └─ unknown → resolver
 //! ```
 
-use crate::{About, Engine, Failure, Refused, View, limits, settle::Known};
+use crate::{About, Engine, Failure, Refused, Turned, View, limits, settle::Known};
 use bank::{NoPlace, PaymentOutcome, PaymentRequest, Unknown};
 use domain::{
-    Accepted, Attempt, Command, Invoice, InvoiceNumber, NotPaidProof, Partner, Reason, Refusal, Rejection,
-    State,
+    Accepted, Attempt, Command, Invoice, InvoiceNumber, NotPaidProof, Partner, PartnerId, Reason, Refusal,
+    Rejection, State,
     command::{BeginPayment, Outcome, PaymentFacts},
 };
 use std::{
@@ -79,11 +79,12 @@ impl Engine {
             State::Refund { .. } => return refuse(Reason::InvoiceRefunded.into()),
             State::Inquiry | State::Pending { .. } => {}
         }
-        let ended = self.join(partner, &view, deadline).await;
-        let settled = match ended {
-            Ended::Refused(refused) => return Err(refused.about(about)),
+        let settled = match self.join(partner, &view, deadline).await {
             Ended::Settled(invoice) => Some(*invoice),
-            Ended::Open => self.settled_before(number, deadline).await,
+            Ended::Refused(refused) if self.stands(&refused, number).await => {
+                return Err(refused.about(about));
+            }
+            Ended::Refused(_) | Ended::Open => self.settled_before(partner.id, number, deadline).await,
         };
         let invoice = match settled {
             Some(invoice) => invoice,
@@ -93,6 +94,18 @@ impl Engine {
             return refuse(proof.refusal());
         }
         Ok(View { invoice, presentment: view.presentment })
+    }
+
+    /// Whether a refusal is the answer. One for want of room, of a bank or of a product is not, if the payment
+    /// was begun meanwhile by somebody else's request.
+    async fn stands(&self, refused: &Refused, number: InvoiceNumber) -> bool {
+        let is_local = refused.turned != Turned::Answer
+            || matches!(refused.refusal.reason, Reason::BankUnreachable | Reason::ProductOff);
+        if !is_local {
+            return true;
+        }
+        let looked = timeout(limits::last_look_max, self.store.invoice(number)).await;
+        !matches!(looked, Ok(Ok(Some(stored))) if stored.invoice.state.attempt().is_some())
     }
 
     /// The answer when time is up: what the store says, or PENDING where it does not say or the payment has
@@ -120,11 +133,14 @@ impl Engine {
             Ok(ended) => ended,
             Err(refused) => return Ended::Refused(refused),
         };
-        let waited = timeout_at(deadline, ended.wait_for(Option::is_some)).await;
-        match waited {
-            Ok(Ok(ended)) => ended.clone().unwrap_or(Ended::Open),
-            // Out of time, or the task panicked: the resolver has it.
-            Ok(Err(_)) | Err(_) => Ended::Open,
+        // Who may not wait is answered PENDING at once.
+        let Some(_waiting) = self.waiting.admit(partner.id) else { return Ended::Open };
+        tokio::select! {
+            // A task that panicked leaves the payment to the resolver.
+            ended = ended.wait_for(Option::is_some) => {
+                ended.ok().and_then(|ended| ended.clone()).unwrap_or(Ended::Open)
+            }
+            () = self.waited_enough(deadline) => Ended::Open,
         }
     }
 
@@ -145,7 +161,9 @@ impl Engine {
         if self.stopping.is_cancelled() {
             return Err(Refused::busy());
         }
-        let admitted = self.admission.admit(partner.id).ok_or(Refused::busy())?;
+        let upstream = view.invoice.upstream;
+        let admission = self.admissions.get(&upstream).ok_or(Refused::answer(Reason::BankUnreachable))?;
+        let admitted = admission.admit(partner.id).ok_or(Refused::busy())?;
         let (sender, receiver) = watch::channel(None);
         tasks.insert(number, receiver.clone());
         drop(tasks);
@@ -238,26 +256,36 @@ impl Engine {
             None => None,
         };
         tracing::info!(invoice = %facts.invoice, partner = partner.id.0, "payment pending");
-        self.resolver.add((facts.upstream, facts.invoice), not_before, known);
+        self.resolver.add(&facts, not_before, known);
         Ok(Ended::Open)
     }
 
     /// The invoice once it is final, if that comes before the deadline: by this process, or another one.
-    async fn settled_before(&self, number: InvoiceNumber, deadline: Instant) -> Option<Invoice> {
+    async fn settled_before(
+        &self,
+        partner: PartnerId,
+        number: InvoiceNumber,
+        deadline: Instant,
+    ) -> Option<Invoice> {
+        let _waiting = self.waiting.admit(partner)?;
+        tokio::select! {
+            invoice = self.settled(number) => Some(invoice),
+            () = self.waited_enough(deadline) => None,
+        }
+    }
+
+    /// The invoice once it is final.
+    async fn settled(&self, number: InvoiceNumber) -> Invoice {
+        // Subscribed first, so that nothing can fall between the look and the wait.
         let mut settled = self.settlements.subscribe(number);
         loop {
-            // Subscribed first, so that nothing can fall between the look and the wait.
-            if let Ok(Ok(Some(stored))) = timeout_at(deadline, self.store.invoice(number)).await
+            if let Ok(Some(stored)) = self.store.invoice(number).await
                 && stored.invoice.state.is_final()
             {
-                return Some(stored.invoice);
+                return stored.invoice;
             }
-            let next_look = (Instant::now() + limits::settlement_poll_interval).min(deadline);
-            if let Ok(invoice) = timeout_at(next_look, settled.wait()).await {
-                return Some(invoice);
-            }
-            if Instant::now() >= deadline {
-                return None;
+            if let Ok(invoice) = timeout(limits::settlement_poll_interval, settled.wait()).await {
+                return invoice;
             }
         }
     }

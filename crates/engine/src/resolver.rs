@@ -7,23 +7,29 @@
 //!
 //! Every upstream has a resolver of its own, so that one that stalls delays nobody else's payments.
 
-use crate::{Engine, StartError, limits, settle::Known};
+use crate::{
+    Engine, StartError,
+    admission::{Admission, Admitted},
+    limits,
+    settle::Known,
+};
 use bank::{Bank, PaymentRequest, StatusOutcome};
 use domain::{
-    InvoiceNumber, NotPaidProof, State, UpstreamId,
+    InvoiceNumber, NotPaidProof, PartnerId, State, UpstreamId,
     command::{Outcome, PaymentFacts},
     record::IncidentKind,
 };
 use futures::FutureExt;
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    ops::Bound,
     panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
 };
 use store::{Store, StoredInvoice};
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::mpsc,
     task::JoinSet,
     time::{Instant, sleep_until},
 };
@@ -31,6 +37,7 @@ use tokio::{
 /// A payment handed over by the task that could not settle it.
 pub(crate) struct Open {
     number: InvoiceNumber,
+    partner: PartnerId,
     not_before: Instant,
     known: Option<Known>,
 }
@@ -45,15 +52,11 @@ pub(crate) type Work = (UpstreamId, mpsc::UnboundedReceiver<Open>);
 
 impl Handle {
     /// Hands over a payment; before `not_before` no "not found" about it counts.
-    pub(crate) fn add(
-        &self,
-        (upstream, number): (UpstreamId, InvoiceNumber),
-        not_before: Instant,
-        known: Option<Known>,
-    ) {
-        let sender = self.senders.get(&upstream).expect("every upstream that is paid at has a resolver");
+    pub(crate) fn add(&self, facts: &PaymentFacts, not_before: Instant, known: Option<Known>) {
+        let sender =
+            self.senders.get(&facts.upstream).expect("every upstream that is paid at has a resolver");
         // Without a receiver the process is ending; the next start finds the payment in the store.
-        let _ending = sender.send(Open { number, not_before, known });
+        let _ending = sender.send(Open { number: facts.invoice, partner: facts.partner, not_before, known });
     }
 }
 
@@ -70,6 +73,7 @@ pub(crate) fn channels(upstreams: impl Iterator<Item = UpstreamId>) -> (Handle, 
 /// What is known of an open payment between two questions.
 #[derive(Clone, Debug)]
 struct Case {
+    partner: PartnerId,
     not_before: Instant,
     due_at: Instant,
     asked: u32,
@@ -81,13 +85,16 @@ struct Case {
 #[derive(Default)]
 struct Cases {
     by_number: HashMap<InvoiceNumber, Case>,
-    due: BTreeSet<(Instant, InvoiceNumber)>,
+    /// By partner, so that none has to wait for all that another one has open.
+    due: BTreeMap<PartnerId, BTreeSet<(Instant, InvoiceNumber)>>,
+    /// Whose turn was last.
+    last_turn: PartnerId,
 }
 
 impl Cases {
     fn put(&mut self, number: InvoiceNumber, case: Case) {
         self.remove(number);
-        self.due.insert((case.due_at, number));
+        self.due.entry(case.partner).or_default().insert((case.due_at, number));
         self.by_number.insert(number, case);
     }
 
@@ -100,19 +107,46 @@ impl Cases {
 
     fn remove(&mut self, number: InvoiceNumber) {
         if let Some(case) = self.by_number.remove(&number) {
-            self.due.remove(&(case.due_at, number));
+            self.take_out(case.partner, (case.due_at, number));
         }
     }
 
-    /// Takes what is due out of the schedule; it stays known, so that a scan does not add it twice.
-    fn take_due(&mut self, now: Instant, max: usize) -> Vec<(InvoiceNumber, Case)> {
-        let due: Vec<_> = self.due.range(..=(now, InvoiceNumber::new(i64::MAX))).take(max).copied().collect();
-        due.into_iter()
-            .map(|(at, number)| {
-                self.due.remove(&(at, number));
-                (number, self.by_number[&number].clone())
-            })
-            .collect()
+    fn take_out(&mut self, partner: PartnerId, due: (Instant, InvoiceNumber)) {
+        if let Some(own) = self.due.get_mut(&partner) {
+            own.remove(&due);
+            if own.is_empty() {
+                self.due.remove(&partner);
+            }
+        }
+    }
+
+    /// When the next payment becomes due that is not due yet; what is due waits for a place.
+    fn next_due(&self, now: Instant) -> Option<Instant> {
+        let later = (now + Duration::from_nanos(1), InvoiceNumber::new(i64::MIN));
+        self.due.values().filter_map(|own| own.range(later..).next()).map(|(at, _)| *at).min()
+    }
+
+    /// Takes out of the schedule what is due and finds a place, a payment a partner, around and around. It
+    /// stays known, so that a scan does not add it twice.
+    fn take_due(
+        &mut self,
+        now: Instant,
+        places: &Admission<PartnerId>,
+    ) -> Vec<(InvoiceNumber, Case, Admitted<PartnerId>)> {
+        let mut taken = Vec::new();
+        let after = (Bound::Excluded(self.last_turn), Bound::Unbounded);
+        let mut turns: VecDeque<PartnerId> = self.due.range(after).map(|(partner, _)| *partner).collect();
+        turns.extend(self.due.range(..=self.last_turn).map(|(partner, _)| *partner));
+        while let Some(partner) = turns.pop_front() {
+            let first = self.due.get(&partner).and_then(BTreeSet::first).copied();
+            let Some(due) = first.filter(|(at, _)| *at <= now) else { continue };
+            let Some(place) = places.admit(partner) else { continue };
+            self.take_out(partner, due);
+            self.last_turn = partner;
+            taken.push((due.1, self.by_number[&due.1].clone(), place));
+            turns.push_back(partner);
+        }
+        taken
     }
 }
 
@@ -149,15 +183,14 @@ impl Engine {
         let bank = Arc::clone(&self.banks[&upstream]);
         let mut cases = Cases::default();
         let mut questions: JoinSet<(InvoiceNumber, Asked)> = JoinSet::new();
-        let places = Arc::new(Semaphore::new(limits::status_questions_parallel_max));
+        let places = Admission::new(limits::status_questions_parallel_max);
         let mut next_scan = Instant::now();
         loop {
             if next_scan <= Instant::now() {
                 self.scan(upstream, bank.as_ref(), &mut cases).await;
                 next_scan = Instant::now() + limits::pending_scan_interval;
             }
-            for (number, case) in cases.take_due(Instant::now(), places.available_permits()) {
-                let Ok(place) = Arc::clone(&places).try_acquire_owned() else { break };
+            for (number, case, place) in cases.take_due(Instant::now(), &places) {
                 let engine = Arc::clone(&self);
                 questions.spawn(async move {
                     let _place = place;
@@ -167,15 +200,15 @@ impl Engine {
                     (number, asked.unwrap_or_else(|_| Asked::Open(engine.later(case))))
                 });
             }
-            let free = places.available_permits() > 0;
-            let next_due = cases.due.first().map(|(at, _)| *at).filter(|_| free);
+            let next_due = cases.next_due(Instant::now());
             tokio::select! {
                 () = self.stopping.cancelled() => break,
                 () = sleep_until(next_due.unwrap_or(next_scan).min(next_scan)) => {}
                 Some(open) = handed_over.recv() => {
                     let due_at = self.first_question(open.known.is_some());
-                    let Open { number, not_before, known } = open;
-                    cases.put(number, Case { not_before, due_at, asked: 0, known, reported_long: false });
+                    let Open { number, partner, not_before, known } = open;
+                    let case = Case { partner, not_before, due_at, asked: 0, known, reported_long: false };
+                    cases.put(number, case);
                 }
                 Some(asked) = questions.join_next() => match asked {
                     Ok((number, Asked::Done)) => cases.remove(number),
@@ -212,6 +245,7 @@ impl Engine {
                 }
                 let now = Instant::now();
                 let case = Case {
+                    partner: invoice.partner,
                     not_before: now + self.settings.send_within + bank.profile().horizon,
                     due_at: now,
                     asked: 0,
@@ -327,32 +361,53 @@ impl Engine {
 mod tests {
     use super::*;
 
+    fn case(partner: u32, due_at: Instant, known: Option<Known>) -> Case {
+        let partner = PartnerId(partner);
+        Case { partner, not_before: due_at, due_at, asked: 0, known, reported_long: false }
+    }
+
     #[test]
     fn cases_are_taken_when_due_and_stay_known() {
         let now = Instant::now();
-        let case = |due_at| Case { not_before: now, due_at, asked: 0, known: None, reported_long: false };
+        let places = Admission::new(100);
         let mut cases = Cases::default();
-        cases.put(InvoiceNumber::new(1), case(now));
-        cases.put(InvoiceNumber::new(2), case(now + Duration::from_secs(1)));
-        cases.put(InvoiceNumber::new(3), case(now));
-        let due: Vec<_> = cases.take_due(now, 10).into_iter().map(|(number, _)| number.get()).collect();
+        cases.put(InvoiceNumber::new(1), case(1, now, None));
+        cases.put(InvoiceNumber::new(2), case(1, now + Duration::from_secs(1), None));
+        cases.put(InvoiceNumber::new(3), case(1, now, None));
+        let due: Vec<_> = cases.take_due(now, &places).into_iter().map(|(number, ..)| number.get()).collect();
         assert_eq!(due, [1, 3]);
         assert!(cases.by_number.contains_key(&InvoiceNumber::new(1)));
-        assert!(cases.take_due(now, 10).is_empty());
+        assert!(cases.take_due(now, &places).is_empty());
+        assert_eq!(cases.next_due(now), Some(now + Duration::from_secs(1)));
         cases.remove(InvoiceNumber::new(2));
         assert!(cases.due.is_empty());
     }
 
     #[test]
+    fn a_partner_with_much_open_does_not_keep_others_waiting() {
+        let now = Instant::now();
+        let places = Admission::new(32);
+        let mut cases = Cases::default();
+        for number in 0..700 {
+            cases.put(InvoiceNumber::new(number), case(1, now, None));
+        }
+        let storm = cases.take_due(now, &places);
+        assert_eq!(storm.len(), 16, "half of the places");
+        cases.put(InvoiceNumber::new(1_000), case(2, now, None));
+        let next = cases.take_due(now, &places);
+        assert_eq!(next.iter().map(|(number, ..)| number.get()).collect::<Vec<_>>(), [1_000]);
+        assert_eq!(cases.next_due(now), None, "the rest waits for a place");
+    }
+
+    #[test]
     fn an_outcome_handed_over_during_a_question_is_kept() {
         let now = Instant::now();
-        let case = |known| Case { not_before: now, due_at: now, asked: 0, known, reported_long: false };
         let number = InvoiceNumber::new(1);
         let mut cases = Cases::default();
-        cases.put(number, case(None));
-        let (_, asking) = cases.take_due(now, 1).remove(0);
+        cases.put(number, case(1, now, None));
+        let (_, asking, _place) = cases.take_due(now, &Admission::new(2)).remove(0);
         let outcome = Outcome::NotPaid(NotPaidProof::NeverSent);
-        cases.put(number, case(Some(Known { outcome })));
+        cases.put(number, case(1, now, Some(Known { outcome })));
         cases.put_back(number, asking);
         assert!(cases.by_number[&number].known.is_some());
         assert_eq!(cases.due.len(), 1);

@@ -108,7 +108,8 @@ impl Engine {
     pub(crate) fn judge_paid(&self, invoice: &Invoice, paid: Paid) -> Option<Outcome> {
         let identity = invoice.state.attempt().map(|attempt| attempt.identity.as_str());
         if identity != Some(paid.identity.as_str()) {
-            let detail = format!("the answer is for {}", paid.identity);
+            let said: String = paid.identity.escape_debug().take(64).collect();
+            let detail = format!("the answer is for {said}");
             self.raise_incident(Some(invoice.number), IncidentKind::IdentityDiffers, detail);
             return None;
         }
@@ -120,7 +121,7 @@ impl Engine {
         let usable = !paid.receipt.reference_number.is_empty()
             && paid.receipt.reference_number.len() <= domain::limits::reference_number_chars_max
             && paid.receipt.reference_number.bytes().all(|b| b.is_ascii_graphic())
-            && paid.receipt.trace_number.len() <= 12
+            && (1..=12).contains(&paid.receipt.trace_number.len())
             && paid.receipt.trace_number.bytes().all(|b| b.is_ascii_digit());
         if !usable {
             let detail = "the answer's reference or trace number is malformed".to_owned();

@@ -1,8 +1,9 @@
 //! Status: what became of an invoice, read from the store each time.
 
-use crate::{About, Engine, Refused, View};
+use crate::{About, Engine, Refused, View, limits};
 use domain::{InvoiceNumber, Partner, Reason, State};
 use std::sync::Arc;
+use tokio::time::timeout;
 
 impl Engine {
     /// The partner's invoice as it is now. One whose inquiry failed is refused like an unknown one.
@@ -23,7 +24,8 @@ impl Engine {
         if !number.in_range() {
             return Err(unknown());
         }
-        let stored = self.store.invoice(number).await?;
+        let looked = timeout(limits::read_max, self.store.invoice(number)).await;
+        let stored = looked.unwrap_or_else(|_| Err(store::Error::Unavailable("a read hangs".to_owned())))?;
         let stored = stored.filter(|s| s.invoice.partner == partner.id).ok_or_else(unknown)?;
         Ok(View { invoice: stored.invoice, presentment: Arc::new(stored.presentment) })
     }

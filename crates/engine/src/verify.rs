@@ -68,16 +68,17 @@ impl Report {
 
 /// Checks everything in the store.
 pub async fn verify(store: &dyn Store) -> Result<Report, store::Error> {
-    let partners = store.partners().await?.into_iter().map(|partner| (partner.id, partner)).collect();
-    let upstreams = store.upstreams().await?.into_iter().map(|(_, id)| id).collect();
-    let auditor = Arc::new(Mutex::new(Auditor { partners, upstreams, ..Auditor::default() }));
+    let auditor = Arc::new(Mutex::new(Auditor::default()));
     let visitor = Arc::clone(&auditor);
     let visit = move |row| {
         visitor.lock().unwrap_or_else(PoisonError::into_inner).visit(row);
         true
     };
     store.audit(Box::new(visit)).await?;
-    let auditor = std::mem::take(&mut *auditor.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut auditor = std::mem::take(&mut *auditor.lock().unwrap_or_else(PoisonError::into_inner));
+    // Read afterwards: whoever has a posting was registered before, and is there now.
+    auditor.partners = store.partners().await?.into_iter().map(|partner| (partner.id, partner)).collect();
+    auditor.upstreams = store.upstreams().await?.into_iter().map(|(_, id)| id).collect();
     Ok(auditor.finish())
 }
 
@@ -99,6 +100,7 @@ struct Auditor {
     /// Bill and vehicle claims; what invoices account for is taken out.
     claims: HashMap<String, i64>,
     entries: HashMap<i64, Entry>,
+    corrections: Vec<(Entry, u64)>,
     /// In order of subject, as the audit hands postings over.
     booked: Vec<Booked>,
     step: Option<(i64, Step, Rupiah)>,
@@ -272,24 +274,29 @@ impl Auditor {
                 let event = hash_of(&(entry.number, 1_u32, EventKind::DepositCredited.name()));
                 self.events_expected = self.events_expected.wrapping_add(event);
             }
-            EntryKind::Correction => {
-                let loss = Account::house(AccountKind::DisputeLoss, entry.environment, Slot(0));
-                let is_booked =
-                    self.upstreams.iter().any(|upstream| {
-                        let payable = Account::bank_payable(entry.environment, *upstream, Slot(0));
-                        let digest = posting_hash(Step::Manual, loss, entry.amount)
-                            .wrapping_add(posting_hash(Step::Manual, payable, -entry.amount));
-                        digest == booked.digest
-                    });
-                if !is_booked {
-                    self.report.problem(|| {
-                        format!(
-                            "entry {} is a correction of Rp {}: its postings are others",
-                            entry.number, entry.amount
-                        )
-                    });
-                }
-            }
+            // Which upstreams there are is known at the end.
+            EntryKind::Correction => self.corrections.push((entry, booked.digest)),
+        }
+    }
+
+    fn correction(&mut self, entry: &Entry, digest: u64) {
+        let loss = Account::house(AccountKind::DisputeLoss, entry.environment, Slot(0));
+        let is_booked = self.upstreams.iter().any(|upstream| {
+            let payable = Account::bank_payable(entry.environment, *upstream, Slot(0));
+            let expected = posting_hash(Step::Manual, loss, entry.amount).wrapping_add(posting_hash(
+                Step::Manual,
+                payable,
+                -entry.amount,
+            ));
+            expected == digest
+        });
+        if !is_booked {
+            self.report.problem(|| {
+                format!(
+                    "entry {} is a correction of Rp {}: its postings are others",
+                    entry.number, entry.amount
+                )
+            });
         }
     }
 
@@ -298,6 +305,9 @@ impl Auditor {
         while let Some(booked) = self.booked.get(self.next_booked).copied() {
             self.next_booked += 1;
             self.entry(booked);
+        }
+        for (entry, digest) in std::mem::take(&mut self.corrections) {
+            self.correction(&entry, digest);
         }
         for number in self.entries.keys().copied().collect::<Vec<_>>() {
             self.report.problem(|| format!("entry {number} has no postings"));

@@ -82,8 +82,9 @@ pub async fn serve(listener: TcpListener, router: Router, settings: Settings, st
         };
         let (stream, peer, place) = accepted;
         let is_shared = router.trusts(peer);
-        let Some(member) = crowd.admit(peer, (!is_shared).then_some(settings.connections_per_address_max))
-        else {
+        // One network may have as many as are left for all others, so that no few of them take everything.
+        let count_max = settings.connections_per_address_max.min(places.available_permits() + 1);
+        let Some(member) = crowd.admit(network_of(peer), (!is_shared).then_some(count_max)) else {
             metrics::counter!("esamsat_connections_refused_total").increment(1);
             continue;
         };
@@ -123,7 +124,15 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// How many connections each address has.
+/// Whom an address stands for: itself, or with IPv6 the /64 that one subscriber has.
+fn network_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
+    }
+}
+
+/// How many connections each network has.
 #[derive(Default)]
 struct Crowd(Mutex<HashMap<IpAddr, usize>>);
 
