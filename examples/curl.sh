@@ -46,7 +46,7 @@ call() {
             --data-urlencode "username=$username" --data-urlencode password@- "${parameters[@]}" \
             "$base_url/json/esamsat/$endpoint")" || return 1
         if [ "$http_status" = 503 ] || [ "$http_status" = 429 ]; then
-            # Nothing was done: the same request may be sent again, when the gateway says so.
+            # The same request may be sent again, when the gateway says so: one invoice is never paid twice.
             retry_after="$(tr -d '\r' <"$headers" | sed -n 's/^[Rr]etry-[Aa]fter: *\([0-9]\{1,4\}\)$/\1/p' | tail -n 1)"
             retry_after="${retry_after:-5}"
             [ "$retry_after" -le 60 ] || retry_after=60

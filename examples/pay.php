@@ -78,7 +78,7 @@ function call(string $endpoint, array $parameters = []): ?array
             return null;
         }
         if ($http_status === 503 || $http_status === 429) {
-            // Nothing was done: the same request may be sent again, when the gateway says so.
+            // The same request may be sent again, when the gateway says so: one invoice is never paid twice.
             remark("$endpoint: HTTP $http_status, mencoba lagi / again in $retry_after_seconds s");
             sleep($retry_after_seconds);
             continue;

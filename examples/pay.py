@@ -70,7 +70,7 @@ def call(endpoint, **parameters):
             remark(f"{endpoint}: {type(error).__name__}")
             raise NoAnswer from None
         if response.status_code in (429, 503):
-            # Nothing was done: the same request may be sent again, when the gateway says so.
+            # The same request may be sent again, when the gateway says so: one invoice is never paid twice.
             pause_seconds = retry_after_seconds(response)
             remark(f"{endpoint}: HTTP {response.status_code}, mencoba lagi / again in {pause_seconds} s")
             time.sleep(pause_seconds)

@@ -56,8 +56,12 @@ pub enum Command {
         /// The configured name.
         name: String,
     },
-    /// Make everything in the sandbox payable again. → [`Accepted::Done`]
-    ResetSandbox,
+    /// Make every sandbox bill of a simulated bank payable again, that of open payments excepted.
+    /// → [`Accepted::Done`]
+    ResetSandbox {
+        /// Whose bills.
+        upstream: UpstreamId,
+    },
 }
 
 /// See [`Command::RecordInquiry`].
@@ -194,6 +198,8 @@ pub struct ProposeResolution {
 pub struct ApproveResolution {
     /// Which payment.
     pub facts: PaymentFacts,
+    /// What the approver saw, and means to approve: the proposer may have changed it meanwhile.
+    pub resolution: Resolution,
     /// Who approves; not who proposed.
     pub operator: String,
     /// Now.
@@ -237,7 +243,8 @@ pub struct TopUp {
     pub partner: PartnerId,
     /// How much: more than nothing.
     pub amount: Rupiah,
-    /// The incoming transfer's reference: booked once per environment, for ever.
+    /// The incoming transfer's reference: booked once per environment, for ever; see
+    /// [`Claim::deposit_reference`].
     pub reference: String,
     /// Who books it.
     pub operator: String,
@@ -336,7 +343,7 @@ impl Command {
                 keys.claims.insert(Claim::Upstream(name.clone()));
                 keys.counters.insert(Counter::Upstream);
             }
-            Self::ResetSandbox => {
+            Self::ResetSandbox { .. } => {
                 keys.counters.insert(Counter::SandboxReset);
             }
         }
@@ -367,7 +374,7 @@ impl Command {
 impl TopUp {
     /// The claim on the reference.
     pub fn claim(&self) -> Claim {
-        Claim::DepositReference(self.environment, self.reference.clone())
+        Claim::deposit_reference(self.environment, &self.reference)
     }
 }
 
@@ -469,6 +476,9 @@ pub enum Rejection {
     /// The same operator proposed it.
     #[error("a second operator must approve")]
     SameOperator,
+    /// The approver approves something else than what is proposed.
+    #[error("what is proposed is something else; look at `esamsat pending list`")]
+    ProposalDiffers,
     /// No such incident, or it is of a kind that moves no money.
     #[error("there is no such incident to correct")]
     NothingToCorrect,

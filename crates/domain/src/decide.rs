@@ -37,7 +37,7 @@ pub fn decide(rows: &Rows, command: &Command, slot: Slot) -> Decided {
         Command::ChangePartner { id, change } => admin::change_partner(rows, *id, change),
         Command::SaveProduct(product) => admin::save_product(product),
         Command::RegisterUpstream { name } => admin::register_upstream(rows, name),
-        Command::ResetSandbox => Ok(admin::reset_sandbox(rows)),
+        Command::ResetSandbox { upstream } => Ok(admin::reset_sandbox(rows, *upstream)),
     }
 }
 

@@ -252,4 +252,19 @@ mod tests {
             assert!(reason.sentence().ends_with('.'), "{reason:?}");
         }
     }
+
+    #[test]
+    fn the_catalogue_for_partners_has_every_reason() {
+        let catalogue = include_str!("../../../docs/errors.md");
+        for reason in Reason::ALL {
+            assert!(
+                catalogue.contains(&format!("`{}`", reason.code())),
+                "{reason:?} is not in docs/errors.md"
+            );
+            assert!(
+                catalogue.contains(reason.sentence()),
+                "{reason:?} has another sentence in docs/errors.md"
+            );
+        }
+    }
 }

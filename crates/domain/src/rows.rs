@@ -22,7 +22,7 @@ pub enum Claim {
     Username(Username),
     /// An upstream's configured name; owned by its number.
     Upstream(String),
-    /// A deposit's reference; owned by the entry that booked it.
+    /// A deposit's reference, as [`Claim::deposit_reference`] writes it; owned by the entry that booked it.
     DepositReference(Environment, String),
     /// A bill at its bank; owned by the invoice that pays or has paid it, until REFUND.
     PaymentCode(Environment, UpstreamId, PaymentCode),
@@ -31,6 +31,17 @@ pub enum Claim {
 }
 
 impl Claim {
+    /// The claim on a deposit's reference. Case and the space around it are a typist's, so that one transfer
+    /// is not booked twice for their sake.
+    pub fn deposit_reference(environment: Environment, reference: &str) -> Self {
+        Self::DepositReference(environment, reference.trim().to_uppercase())
+    }
+
+    /// What the keys of all claims on an upstream's sandbox bills begin with; it ends with a slash.
+    pub fn sandbox_bills(upstream: UpstreamId) -> String {
+        format!("p/{}/{}/", Environment::Sandbox.name(), upstream.0)
+    }
+
     /// The claim as one unique text, for keys.
     pub fn key(&self) -> String {
         match self {
@@ -202,8 +213,8 @@ pub struct Changes {
     pub products: BTreeMap<(Environment, ProductCode), Product>,
     /// Claims to set (`Some(owner)`) or to release (`None`).
     pub claims: BTreeMap<Claim, Option<i64>>,
-    /// Every claim that a sandbox invoice holds and that is not open is released.
-    pub release_settled_sandbox_claims: bool,
+    /// Every claim on a sandbox bill of these upstreams whose payment is not open is released.
+    pub release_settled_sandbox_claims: BTreeSet<UpstreamId>,
     /// Invoices to insert (those with a presentment) or update.
     pub invoices: BTreeMap<InvoiceNumber, Invoice>,
     /// The wide halves of new invoices.
@@ -230,7 +241,7 @@ impl Changes {
         self.partners.extend(later.partners);
         self.products.extend(later.products);
         self.claims.extend(later.claims);
-        self.release_settled_sandbox_claims |= later.release_settled_sandbox_claims;
+        self.release_settled_sandbox_claims.extend(later.release_settled_sandbox_claims);
         self.invoices.extend(later.invoices);
         self.presentments.extend(later.presentments);
         self.proposals.extend(later.proposals);

@@ -200,7 +200,7 @@ fn event(name: &str) -> Command {
         "not found, too early" => not_found(119),
         "not found" => not_found(120),
         "propose" => propose(OPERATOR, Resolution::NotPaid),
-        "approve" => approve("budi"),
+        "approve" => approve("budi", Resolution::NotPaid),
         _ => panic!("{name} is no event"),
     }
 }
@@ -216,9 +216,10 @@ fn propose(operator: &str, resolution: Resolution) -> Command {
     }))
 }
 
-fn approve(operator: &str) -> Command {
+fn approve(operator: &str, resolution: Resolution) -> Command {
     Command::ApproveResolution(Box::new(ApproveResolution {
         facts: facts(),
+        resolution,
         operator: operator.to_owned(),
         at: second(700),
     }))
@@ -388,16 +389,28 @@ fn two_operators() {
     let empty = || Resolution::Paid {
         receipt: BankReceipt { reference_number: String::new(), trace_number: "12345".to_owned() },
     };
+    let other = |reference: &str, trace: &str| Resolution::Paid {
+        receipt: BankReceipt { reference_number: reference.to_owned(), trace_number: trace.to_owned() },
+    };
     for (name, standing, command, expected) in [
         ("the first proposes", None, propose("sari", Resolution::NotPaid), "Done"),
         ("the first thinks again", Some(paid()), propose("sari", Resolution::NotPaid), "Done"),
         ("the second proposes too", Some(paid()), propose("budi", Resolution::NotPaid), "AlreadyProposed"),
         ("without a name", None, propose(" ", Resolution::NotPaid), r#"OutOfLimits("the operator's name")"#),
         ("without a receipt", None, propose("sari", empty()), r#"OutOfLimits("the reference number")"#),
-        ("the second approves a payment", Some(paid()), approve("budi"), "CONFIRM"),
-        ("the second approves a refund", Some(Resolution::NotPaid), approve("budi"), "REFUND"),
-        ("the first approves", Some(paid()), approve("Sari "), "SameOperator"),
-        ("nobody approves", Some(paid()), approve(""), r#"OutOfLimits("the operator's name")"#),
+        ("the second approves a payment", Some(paid()), approve("budi", paid()), "CONFIRM"),
+        (
+            "the second approves a refund",
+            Some(Resolution::NotPaid),
+            approve("budi", Resolution::NotPaid),
+            "REFUND",
+        ),
+        ("a payment for a refund", Some(paid()), approve("budi", Resolution::NotPaid), "ProposalDiffers"),
+        ("a refund for a payment", Some(Resolution::NotPaid), approve("budi", paid()), "ProposalDiffers"),
+        ("another reference", Some(paid()), approve("budi", other("AB13", "000123")), "ProposalDiffers"),
+        ("another trace", Some(paid()), approve("budi", other("AB12", "000124")), "ProposalDiffers"),
+        ("the first approves", Some(paid()), approve("Sari ", paid()), "SameOperator"),
+        ("nobody approves", Some(paid()), approve("", paid()), r#"OutOfLimits("the operator's name")"#),
     ] {
         let mut world = World::at("PENDING");
         world.proposal = standing;
@@ -413,8 +426,9 @@ fn two_operators_may_not_refund_what_may_still_arrive() {
         (119, Resolution::Paid { receipt: receipt() }, "CONFIRM"),
     ] {
         let mut world = World::at("PENDING");
-        world.proposal = Some(resolution);
-        let approve = ApproveResolution { facts: facts(), operator: "budi".to_owned(), at: second(at) };
+        world.proposal = Some(resolution.clone());
+        let approve =
+            ApproveResolution { facts: facts(), resolution, operator: "budi".to_owned(), at: second(at) };
         assert_eq!(result(&world.decide(&Command::ApproveResolution(Box::new(approve)))), expected, "{at}");
     }
 }
@@ -479,7 +493,10 @@ fn top_ups() {
         ),
         ("without a reference", top_up(5, ""), 0, r#"OutOfLimits("the reference")"#),
         ("with a line break", top_up(5, "a\nb"), 0, r#"OutOfLimits("the reference")"#),
+        ("without a reference but for space", top_up(5, " "), 0, r#"OutOfLimits("the reference")"#),
         ("a reference that is booked", top_up(5, "booked"), 0, "ReferenceUsed"),
+        ("the same in capitals, with space", top_up(5, " Booked "), 0, "ReferenceUsed"),
+        ("one that begins alike", top_up(5, "booked 2"), 0, "Entry"),
         (
             "of the other environment",
             TopUp { environment: Environment::Sandbox, ..top_up(5, "a") },
@@ -492,4 +509,37 @@ fn top_ups() {
         world.claims.push((top_up(1, "booked").claim(), 1));
         assert_eq!(result(&world.decide(&Command::TopUp(Box::new(command)))), expected, "{name}");
     }
+}
+
+#[test]
+fn a_top_up_keeps_its_reference_as_written() {
+    let top_up = TopUp {
+        environment: LIVE,
+        partner: PARTNER,
+        amount: Rupiah::new(5),
+        reference: " Trf-1 ".to_owned(),
+        operator: OPERATOR.to_owned(),
+        at: second(0),
+    };
+    let claim = top_up.claim();
+    assert_eq!(claim, Claim::deposit_reference(LIVE, "TRF-1"));
+    let (_, changes) =
+        World::at("INQUIRY").decide(&Command::TopUp(Box::new(top_up))).expect("the deposit is credited");
+    assert_eq!(changes.entries[0].reference, "Trf-1");
+    assert_eq!(changes.claims.get(&claim), Some(&Some(changes.entries[0].number)));
+}
+
+#[test]
+fn a_sandbox_reset_names_its_upstream() {
+    let resets = [3, 1, 3].map(|id| Command::ResetSandbox { upstream: UpstreamId(id) });
+    let mut written = Changes::default();
+    for reset in &resets {
+        let (_, changes) = World::at("INQUIRY").decide(reset).expect("the sandbox is reset");
+        written.absorb(changes);
+    }
+    assert!(written.release_settled_sandbox_claims.iter().eq(&[UpstreamId(1), UpstreamId(3)]));
+    assert!(written.claims.is_empty() && written.postings.is_empty() && written.invoices.is_empty());
+    let bill = PaymentFacts { environment: Environment::Sandbox, ..facts() }.bill_claim().key();
+    assert!(bill.starts_with(&Claim::sandbox_bills(UpstreamId(1))));
+    assert!(!facts().bill_claim().key().starts_with(&Claim::sandbox_bills(UpstreamId(1))));
 }

@@ -168,10 +168,19 @@ impl Operations {
         Ok(())
     }
 
-    /// Approves another operator's proposal, and settles by it.
-    pub async fn approve(&self, invoice: InvoiceNumber, operator: &str) -> Result<domain::Invoice, Error> {
-        let facts = self.facts(invoice).await?;
-        let approve = ApproveResolution { facts, operator: operator.to_owned(), at: self.clock.now() };
+    /// Approves another operator's proposal, if it is this one, and settles by it.
+    pub async fn approve(
+        &self,
+        invoice: InvoiceNumber,
+        resolution: Resolution,
+        operator: &str,
+    ) -> Result<domain::Invoice, Error> {
+        let approve = ApproveResolution {
+            facts: self.facts(invoice).await?,
+            resolution,
+            operator: operator.to_owned(),
+            at: self.clock.now(),
+        };
         match self.journal.submit(Command::ApproveResolution(Box::new(approve))).await? {
             Accepted::Invoice(invoice) => Ok(*invoice),
             other => unreachable!("an approval is never answered with {other:?}"),
@@ -199,9 +208,13 @@ impl Operations {
         }
     }
 
-    /// Gives up the gateway's claims on settled sandbox bills; the simulated bank is reset by itself.
-    pub async fn reset_sandbox(&self) -> Result<(), Error> {
-        self.journal.submit(Command::ResetSandbox).await?;
+    /// Gives up the gateway's claims on an upstream's settled sandbox bills; the simulated bank is reset by
+    /// itself. A name that no gateway has used yet has claimed nothing.
+    pub async fn reset_sandbox(&self, upstream: &str) -> Result<(), Error> {
+        let upstreams = self.store.upstreams().await?;
+        if let Some((_, upstream)) = upstreams.into_iter().find(|(name, _)| name == upstream) {
+            self.journal.submit(Command::ResetSandbox { upstream }).await?;
+        }
         Ok(())
     }
 

@@ -120,6 +120,7 @@ pub(crate) fn reason_of(rejection: &Rejection) -> Refusal {
         | Rejection::NothingProposed
         | Rejection::AlreadyProposed
         | Rejection::SameOperator
+        | Rejection::ProposalDiffers
         | Rejection::NothingToCorrect
         | Rejection::AlreadyCorrected
         | Rejection::ReferenceUsed

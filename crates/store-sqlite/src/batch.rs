@@ -10,7 +10,7 @@ use crate::{
 use domain::{
     Decision, Invoice, Rupiah,
     ledger::Account,
-    rows::{Changes, Keys, Rows},
+    rows::{Changes, Claim, Keys, Rows},
 };
 use rusqlite::{CachedStatement, Connection, Params, Row, params};
 use store::{Batch, BatchId};
@@ -235,12 +235,13 @@ fn write_claims(connection: &Connection, changes: &Changes) -> Result<(), Failur
             };
         }
     }
-    if changes.release_settled_sandbox_claims {
-        // After `p/sandbox/` comes `p/sandbox0` in order of bytes.
+    for upstream in &changes.release_settled_sandbox_claims {
+        let bills = Claim::sandbox_bills(*upstream);
+        // After a slash comes `0` in order of bytes.
         connection.execute(
-            "DELETE FROM claim WHERE key > 'p/sandbox/' AND key < 'p/sandbox0' AND NOT EXISTS
+            "DELETE FROM claim WHERE key > ?1 AND key < rtrim(?1, '/') || '0' AND NOT EXISTS
                  (SELECT 1 FROM invoice WHERE number = claim.owner AND state = 2)",
-            (),
+            [bills],
         )?;
     }
     Ok(())

@@ -93,7 +93,7 @@ fn run(inner: &Inner) -> Result<(), Error> {
 
 /// Copies as much of the log as no reader stands in the way of; says how long it is, and how much of it
 /// is copied.
-fn move_log(connection: &Connection) -> Result<(u32, u32), rusqlite::Error> {
+pub(crate) fn move_log(connection: &Connection) -> Result<(u32, u32), rusqlite::Error> {
     connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |row| {
         let pages = |index| row.get::<_, i64>(index).map(|count| u32::try_from(count).unwrap_or(0));
         Ok((pages(1)?, pages(2)?))

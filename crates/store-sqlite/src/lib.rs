@@ -293,7 +293,7 @@ impl Store for SqliteStore {
         reference: &str,
     ) -> BoxFuture<'_, Result<Option<Entry>, Error>> {
         let reference = reference.to_owned();
-        self.read(move |connection| query::entry_by_reference(connection, environment, reference))
+        self.read(move |connection| query::entry_by_reference(connection, environment, &reference))
     }
 
     fn incidents(&self, limit: u32) -> BoxFuture<'_, Result<Vec<Incident>, Error>> {

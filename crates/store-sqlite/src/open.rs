@@ -7,6 +7,7 @@
 //! An existing file is never opened but through `SQLite`: closing a file of one's own would drop the locks
 //! that `SQLite`'s connections of the same process hold on it (POSIX).
 
+use crate::checkpoint::move_log;
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 use std::{
     fs, io,
@@ -225,7 +226,15 @@ fn prepare(path: &Path, connection: &mut Connection, options: &OpenOptions) -> R
     if let Some(pages_max) = options.pages_max {
         connection.pragma_update(None, "max_page_count", pages_max).map_err(explained)?;
     }
-    Ok(())
+    // Whoever wrote the log may have ended because its fsync failed. The kernel then takes the pages for
+    // clean, though they may stand in its memory only: everybody reads them, no later fsync writes them, and
+    // a power cut takes away what was answered for meanwhile. Copied into the database they are dirty again,
+    // and its fsync writes them or fails here. Others at work on the file, or a full disk, are no reason not
+    // to open it.
+    match move_log(connection) {
+        Err(error) if !is_busy(&error) && !is_full(&error) => Err(explained(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Switches to WAL, which stays with the file. `SQLite` does not wait for others who switch at the same
@@ -281,6 +290,10 @@ fn configure(connection: &Connection, cache_kibibytes: i64) -> Result<(), rusqli
 
 fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
 }
 
 fn io_error(path: &Path, reason: impl std::fmt::Display) -> OpenError {

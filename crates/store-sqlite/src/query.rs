@@ -121,12 +121,25 @@ pub(crate) fn pending(
     after: InvoiceNumber,
     limit: u32,
 ) -> Result<Vec<Invoice>, Failure> {
-    let sql = concat!(
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut statement = connection.prepare_cached(concat!(
         "SELECT ",
         invoice_columns!(),
-        " FROM invoice WHERE state = 2 AND number > ?1 ORDER BY number LIMIT ?2"
-    );
-    all(connection, sql, params![after.get(), limit], columns::invoice)
+        " FROM invoice WHERE state = 2 AND number > ?1 ORDER BY number"
+    ))?;
+    let mut rows = statement.query([after.get()])?;
+    let mut found = Vec::new();
+    // Counted here and not by the statement: a page of unreadable rows would look like the end.
+    while found.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        match columns::invoice(row) {
+            Ok(invoice) => found.push(invoice),
+            Err(Failure::Row(what)) => tracing::error!("an open payment cannot be read: {what}"),
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(found)
 }
 
 pub(crate) fn pending_count(connection: &Connection) -> Result<u64, Failure> {
@@ -217,11 +230,11 @@ pub(crate) fn entries(connection: &Connection, before: i64, limit: u32) -> Resul
 pub(crate) fn entry_by_reference(
     connection: &Connection,
     environment: Environment,
-    reference: String,
+    reference: &str,
 ) -> Result<Option<Entry>, Failure> {
     let sql = "SELECT number, kind, environment, partner, amount, operator, reference, at
                FROM claim JOIN entry ON entry.number = claim.owner WHERE claim.key = ?1";
-    one(connection, sql, [Claim::DepositReference(environment, reference).key()], columns::entry)
+    one(connection, sql, [Claim::deposit_reference(environment, reference).key()], columns::entry)
 }
 
 pub(crate) fn incidents(connection: &Connection, limit: u32) -> Result<Vec<Incident>, Failure> {

@@ -210,6 +210,69 @@ async fn an_audit_sees_what_was_edited_by_hand_and_names_what_it_cannot_read() {
 }
 
 #[tokio::test]
+async fn an_open_payment_that_cannot_be_read_hides_no_other() {
+    let directory = directory();
+    let path = directory.path().join("esamsat.db");
+    let store = SqliteStore::open(&path, Open::CreateOrMigrate).unwrap();
+    let partner = fixture::partner(&store, LIVE, "mitra", 1_000_000).await;
+    for (index, vehicle) in (0..5).zip(0..) {
+        let facts = fixture::invoice(&store, LIVE, partner, index, vehicle).await;
+        fixture::apply(&store, vec![begin(&facts)]).await;
+    }
+    let by_hand = Connection::open(&path).unwrap();
+    for (edit, index) in [("begun_at = NULL", 0), ("chassis = ''", 2), ("environment = 9", 3)] {
+        by_hand
+            .execute(&format!("UPDATE invoice SET {edit} WHERE number = ?1"), [number(index).get()])
+            .unwrap();
+    }
+    let pending = async |after: i64, limit: u32| {
+        let found = store.pending(number(after), limit).await.unwrap();
+        found.iter().map(|invoice| invoice.number.get() - number(0).get()).collect::<Vec<_>>()
+    };
+    assert_eq!(pending(-1, 10).await, [1, 4]);
+    // No page is empty before the end, be it of unreadable rows only.
+    assert_eq!(pending(-1, 1).await, [1]);
+    assert_eq!(pending(1, 1).await, [4]);
+    assert_eq!(pending(4, 1).await, [0_i64; 0]);
+    assert_eq!(store.pending_count().await.unwrap(), 5);
+    // Alone it is told.
+    assert!(matches!(store.invoice(number(2)).await, Err(Error::Data(_))));
+}
+
+#[tokio::test]
+async fn opening_moves_what_the_log_holds_into_the_database() {
+    let directory = directory();
+    let path = directory.path().join("esamsat.db");
+    // Stays open, as the log of a process that was killed stays behind.
+    let store = SqliteStore::open(&path, Open::CreateOrMigrate).unwrap();
+    let database_bytes = || fs::metadata(&path).unwrap().len();
+    let write = async |round: i64| {
+        let records = (0..200).map(|index| {
+            let index = round * 200 + index;
+            let vehicle = u32::try_from(index).unwrap();
+            Command::RecordInquiry(Box::new(fixture::record(LIVE, PartnerId(1), index, vehicle)))
+        });
+        fixture::apply(&store, records.collect()).await;
+    };
+    let empty = database_bytes();
+    write(0).await;
+    assert_eq!(database_bytes(), empty);
+    assert!(SqliteStore::open(&path, Open::Existing).is_ok());
+    let moved = database_bytes();
+    assert!(moved > empty + (100 << 10), "{moved}, {empty} before");
+
+    // An old reader keeps some of it back; a writer at work does not matter. Neither is an obstacle.
+    let reader = Connection::open(&path).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM invoice").unwrap();
+    write(1).await;
+    let writer = Connection::open(&path).unwrap();
+    writer.execute_batch("BEGIN IMMEDIATE; INSERT INTO counter VALUES ('entry', 1)").unwrap();
+    let beside = SqliteStore::open(&path, Open::Existing).unwrap();
+    assert!(beside.invoice(number(399)).await.unwrap().is_some());
+    assert_eq!(database_bytes(), moved);
+}
+
+#[tokio::test]
 async fn another_process_that_holds_the_lock_is_waited_for() {
     let directory = directory();
     let path = directory.path().join("esamsat.db");

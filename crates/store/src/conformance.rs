@@ -16,7 +16,7 @@ pub mod fixture;
 use crate::{AuditRow, Error, InvoiceFilter, Store, StoredInvoice};
 use domain::{
     Accepted, BusinessDate, Command, Environment, InvoiceNumber, NotPaidProof, PartnerId, PartnerStatus,
-    Reason, Refusal, Rejection, Rupiah, Secret, Slot, State, Username,
+    Reason, Refusal, Rejection, Rupiah, Secret, Slot, State, UpstreamId, Username,
     command::{ApproveResolution, CorrectIncident, Outcome, PartnerChange, PaymentFacts, RaiseIncident},
     invoice::Presentment,
     ledger::{Account, AccountKind, Step},
@@ -65,6 +65,7 @@ macro_rules! conformance {
             ids_of_old_batches_are_forgotten,
             a_bill_has_one_living_payment,
             a_sandbox_reset_releases_what_is_settled,
+            a_sandbox_reset_is_of_one_upstream,
             the_same_payment_begins_once_on_two_handles,
             a_balance_for_three_payments_begins_three_on_two_handles,
             invoices_are_filtered_and_paged,
@@ -403,28 +404,34 @@ pub async fn a_contradiction_moves_no_money_until_it_is_corrected(database: &dyn
 pub async fn two_operators_end_a_payment(database: &dyn Database) {
     let store = database.open().await;
     let partner = fixture::partner(&*store, LIVE, "mitra", 1_000_000).await;
-    let approve = |facts: &PaymentFacts, operator: &str| {
+    let approve = |facts: &PaymentFacts, resolution: &Resolution, operator: &str| {
         Command::ApproveResolution(Box::new(ApproveResolution {
             facts: facts.clone(),
+            resolution: resolution.clone(),
             operator: operator.to_owned(),
             at: seconds_later(700),
         }))
     };
     let resolutions =
         [(Resolution::Paid { receipt: fixture::receipt() }, "CONFIRM"), (Resolution::NotPaid, "REFUND")];
-    for (index, (resolution, word)) in (0..).zip(resolutions) {
+    for (index, (resolution, word)) in (0..).zip(&resolutions) {
         let facts =
             fixture::invoice(&*store, LIVE, partner, index, 1 + u32::try_from(index).unwrap_or(0)).await;
         apply(&*store, vec![begin(&facts)]).await;
-        assert_eq!(apply_one(&*store, approve(&facts, "budi")).await, Err(Rejection::NothingProposed));
+        let nothing = apply_one(&*store, approve(&facts, resolution, "budi")).await;
+        assert_eq!(nothing, Err(Rejection::NothingProposed));
         let propose = |resolution, operator| fixture::propose(facts.invoice, resolution, operator);
+        let mut receipt = fixture::receipt();
+        receipt.trace_number = "000124".to_owned();
+        let other = Resolution::Paid { receipt };
         let decisions = apply(
             &*store,
             vec![
                 propose(Resolution::NotPaid, "sari"),
                 propose(resolution.clone(), "sari"),
                 propose(resolution.clone(), "budi"),
-                approve(&facts, " SARI"),
+                approve(&facts, resolution, " SARI"),
+                approve(&facts, &other, "budi"),
             ],
         )
         .await;
@@ -434,14 +441,15 @@ pub async fn two_operators_end_a_payment(database: &dyn Database) {
                 Ok(Accepted::Done),
                 Ok(Accepted::Done),
                 Err(Rejection::AlreadyProposed),
-                Err(Rejection::SameOperator)
+                Err(Rejection::SameOperator),
+                Err(Rejection::ProposalDiffers)
             ]
         );
         let standing = store.proposals().await.expect(ANSWERS);
         assert_eq!(standing.len(), 1);
-        assert_eq!((standing[0].invoice, &standing[0].resolution), (facts.invoice, &resolution));
-        let ended = apply_one(&*store, approve(&facts, "budi")).await;
-        assert!(matches!(ended, Ok(Accepted::Invoice(invoice)) if invoice.state.word() == word));
+        assert_eq!((standing[0].invoice, &standing[0].resolution), (facts.invoice, resolution));
+        let ended = apply_one(&*store, approve(&facts, resolution, "budi")).await;
+        assert!(matches!(ended, Ok(Accepted::Invoice(invoice)) if invoice.state.word() == *word));
         assert_eq!(store.proposals().await.expect(ANSWERS), []);
     }
     assert_sound(&*store).await;
@@ -493,7 +501,8 @@ pub async fn a_deposit_reference_is_booked_once(database: &dyn Database) {
         vec![
             top_up(LIVE, live, 500, reference),
             top_up(LIVE, live, 700, reference),
-            top_up(SANDBOX, sandbox, 900, reference),
+            top_up(LIVE, live, 700, " bca/2026 'X'; -- "),
+            top_up(SANDBOX, sandbox, 900, &format!("\u{a0}{reference} ")),
             top_up(SANDBOX, live, 900, "another"),
         ],
     )
@@ -502,6 +511,7 @@ pub async fn a_deposit_reference_is_booked_once(database: &dyn Database) {
         decisions,
         [
             Ok(Accepted::Entry(1)),
+            Err(Rejection::ReferenceUsed),
             Err(Rejection::ReferenceUsed),
             Ok(Accepted::Entry(2)),
             Err(Rejection::PartnerUnknown)
@@ -512,6 +522,8 @@ pub async fn a_deposit_reference_is_booked_once(database: &dyn Database) {
         let entry = store.entry_by_reference(environment, reference).await.expect(ANSWERS);
         let entry = entry.expect("the entry is there");
         assert_eq!((entry.partner, entry.amount.get(), &*entry.reference), (partner, amount, reference));
+        let retyped = store.entry_by_reference(environment, " Bca/2026 'x'; --").await.expect(ANSWERS);
+        assert_eq!(retyped, Some(entry));
         assert_eq!(
             store.balance(Account::deposit(environment, partner)).await.expect(ANSWERS).get(),
             -amount
@@ -616,12 +628,54 @@ pub async fn a_batch_that_was_asked_about_can_never_commit(database: &dyn Databa
 /// Only those before the moment.
 pub async fn ids_of_old_batches_are_forgotten(database: &dyn Database) {
     let store = database.open().await;
-    let old = fixture::batch(vec![Command::ResetSandbox]);
+    let old = fixture::batch(vec![Command::ResetSandbox { upstream: UPSTREAM }]);
     store.apply(old.clone()).await.expect("the batch can be written");
     store.prune_batches(NOW).await.expect(ANSWERS);
     assert!(store.batch_committed(old.id).await.expect(ANSWERS));
     store.prune_batches(seconds_later(1)).await.expect(ANSWERS);
     assert!(!store.batch_committed(old.id).await.expect(ANSWERS));
+}
+
+/// One bank's reset leaves what another bank has taken, be its number the beginning of the other's.
+pub async fn a_sandbox_reset_is_of_one_upstream(database: &dyn Database) {
+    let store = database.open().await;
+    let coba = fixture::partner(&*store, SANDBOX, "coba", 10_000_000).await;
+    let upstreams = [UpstreamId(1), UpstreamId(2), UpstreamId(12)];
+    let invoice = async |index: i64, upstream: UpstreamId| {
+        let mut record = record(SANDBOX, coba, index, upstream.0);
+        record.invoice.upstream = upstream;
+        let facts = PaymentFacts::of(&record.invoice).expect("an invoice with a bill");
+        assert!(apply_one(&*store, Command::RecordInquiry(Box::new(record))).await.is_ok());
+        facts
+    };
+    for (index, upstream) in (0..).zip(upstreams) {
+        let facts = invoice(index, upstream).await;
+        assert!(apply(&*store, vec![begin(&facts), paid(&facts)]).await.iter().all(Result::is_ok));
+    }
+    let mut index = 3;
+    let mut payable = async || {
+        let mut payable = Vec::new();
+        for upstream in upstreams {
+            let facts = invoice(index, upstream).await;
+            index += 1;
+            if apply_one(&*store, begin(&facts)).await.is_ok() {
+                apply(&*store, vec![paid(&facts)]).await;
+                payable.push(upstream.0);
+            }
+        }
+        payable
+    };
+    assert_eq!(payable().await, [0_u32; 0]);
+    let reset = async |ids: &[u32]| {
+        apply(&*store, ids.iter().map(|id| Command::ResetSandbox { upstream: UpstreamId(*id) }).collect()).await
+    };
+    reset(&[1]).await;
+    assert_eq!(payable().await, [1]);
+    reset(&[12, 2]).await;
+    assert_eq!(payable().await, [2, 12]);
+    reset(&[3]).await;
+    assert_eq!(payable().await, [0_u32; 0]);
+    assert_sound(&*store).await;
 }
 
 /// Across partners, until REFUND.
@@ -653,7 +707,7 @@ pub async fn a_sandbox_reset_releases_what_is_settled(database: &dyn Database) {
         facts.push(fixture::invoice(&*store, environment, partner, index, vehicle).await);
     }
     apply(&*store, facts.iter().map(begin).collect()).await;
-    apply(&*store, vec![paid(&facts[0]), paid(&facts[1]), Command::ResetSandbox]).await;
+    apply(&*store, vec![paid(&facts[0]), paid(&facts[1]), Command::ResetSandbox { upstream: UPSTREAM }]).await;
     assert_sound(&*store).await;
     let mut decisions = Vec::new();
     for (environment, partner, index, vehicle) in

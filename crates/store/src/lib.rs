@@ -152,7 +152,9 @@ pub trait Store: Send + Sync + 'static {
     /// Invoices, newest number first.
     fn invoices(&self, filter: InvoiceFilter) -> BoxFuture<'_, Result<Vec<StoredInvoice>, Error>>;
 
-    /// Invoices in state PENDING with numbers above `after`, in order of number.
+    /// Invoices in state PENDING with numbers above `after`, in order of number; fewer than `limit` only
+    /// if there are no more. A row that cannot be read is passed over, and an error is logged that names
+    /// its table and key: one such row must not hide all other open payments from who settles them.
     fn pending(&self, after: InvoiceNumber, limit: u32) -> BoxFuture<'_, Result<Vec<Invoice>, Error>>;
 
     /// How many invoices are PENDING.
@@ -179,7 +181,7 @@ pub trait Store: Send + Sync + 'static {
     /// Manual entries with numbers below `before`, newest first.
     fn entries(&self, before: i64, limit: u32) -> BoxFuture<'_, Result<Vec<Entry>, Error>>;
 
-    /// The manual entry that owns a deposit's reference.
+    /// The manual entry that owns a deposit's reference; case and the space around it do not count.
     fn entry_by_reference(
         &self,
         environment: Environment,

@@ -222,10 +222,11 @@ impl Committed {
                 None => self.claims.remove(&claim.key()),
             };
         }
-        if changes.release_settled_sandbox_claims {
+        for upstream in changes.release_settled_sandbox_claims {
+            let bills = Claim::sandbox_bills(upstream);
             let invoices = &self.invoices;
             self.claims.retain(|key, owner| {
-                !key.starts_with("p/sandbox/") || is_pending(invoices.get(&InvoiceNumber::new(*owner)))
+                !key.starts_with(&bills) || is_pending(invoices.get(&InvoiceNumber::new(*owner)))
             });
         }
     }
@@ -378,7 +379,7 @@ impl Store for Model {
         environment: Environment,
         reference: &str,
     ) -> BoxFuture<'_, Result<Option<Entry>, Error>> {
-        let claim = Claim::DepositReference(environment, reference.to_owned());
+        let claim = Claim::deposit_reference(environment, reference);
         self.read(move |rows| {
             rows.claims.get(&claim.key()).and_then(|number| rows.entries.get(number)).cloned()
         })

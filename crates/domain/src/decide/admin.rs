@@ -95,10 +95,11 @@ pub(super) fn register_upstream(rows: &Rows, name: &str) -> Decided {
     Ok((Accepted::Upstream(id(number)?), changes))
 }
 
-/// The simulated bank forgets what was paid; the gateway gives up its claims on those bills. Invoices,
+/// A simulated bank forgets what was paid; the gateway gives up its claims on that bank's bills. Invoices,
 /// postings and balances stay.
-pub(super) fn reset_sandbox(rows: &Rows) -> (Accepted, Changes) {
-    let mut changes = Changes { release_settled_sandbox_claims: true, ..Changes::default() };
+pub(super) fn reset_sandbox(rows: &Rows, upstream: UpstreamId) -> (Accepted, Changes) {
+    let mut changes = Changes::default();
+    changes.release_settled_sandbox_claims.insert(upstream);
     next(rows, &mut changes, Counter::SandboxReset);
     (Accepted::Done, changes)
 }

@@ -69,6 +69,10 @@ pub(super) fn approve(rows: &Rows, approve: &ApproveResolution, slot: Slot) -> D
     if proposal.operator.trim().eq_ignore_ascii_case(approve.operator.trim()) {
         return Err(Rejection::SameOperator);
     }
+    // The proposer may have thought again since the approver looked.
+    if proposal.resolution != approve.resolution {
+        return Err(Rejection::ProposalDiffers);
+    }
     let outcome = match &proposal.resolution {
         Resolution::Paid { receipt } => {
             Outcome::Paid { receipt: receipt.clone(), amount: invoice.amount_due() }

@@ -54,7 +54,7 @@ pub(super) fn top_up(rows: &Rows, top_up: &TopUp, slot: Slot) -> Decided {
         partner: top_up.partner,
         amount: top_up.amount,
         operator: top_up.operator.clone(),
-        reference: top_up.reference.clone(),
+        reference: top_up.reference.trim().to_owned(),
         at: top_up.at,
     });
     Ok((Accepted::Entry(number), changes))

@@ -69,9 +69,11 @@ async fn a_top_up_is_booked_once_per_reference() {
     let amount = Rupiah::new(500_000);
     let first = operations.top_up(&partner, amount, "transfer 1", "ani").await.expect("booked");
     assert!(!first.repeated);
-    let again = operations.top_up(&partner, amount, "transfer 1", "budi").await.expect("booked before");
-    assert!(again.repeated);
-    assert_eq!(again.entry, first.entry);
+    for retyped in ["transfer 1", "transfer 1 ", "TRANSFER 1"] {
+        let again = operations.top_up(&partner, amount, retyped, "budi").await.expect("booked before");
+        assert!(again.repeated);
+        assert_eq!(again.entry, first.entry);
+    }
     for (who, how_much) in [(&partner, Rupiah::new(500_001)), (&other, amount)] {
         let refused = operations.top_up(who, how_much, "transfer 1", "ani").await;
         assert!(matches!(refused, Err(Error::ReferenceTaken { .. })), "{refused:?}");

@@ -167,18 +167,25 @@ async fn a_payer_that_cannot_be_told_waits_for_two_operators() {
         let operations = world.operations();
         let receipt = BankReceipt { reference_number: "A1".to_owned(), trace_number: "000001".to_owned() };
         let resolution = if paid { Resolution::Paid { receipt } } else { Resolution::NotPaid };
-        let nothing = operations.approve(number, "budi").await.expect_err("nothing is proposed");
+        let nothing = operations.approve(number, resolution.clone(), "budi").await.expect_err("nothing is proposed");
         assert_eq!(rejection(&nothing), Some(&Rejection::NothingProposed));
         let because = ("ani", "letter 7", "the bank's statement");
-        operations.propose(number, resolution, because).await.expect("proposed");
+        operations.propose(number, resolution.clone(), because).await.expect("proposed");
         for same in ["ani", "ANI", " ani "] {
-            let refused = operations.approve(number, same).await.expect_err("the same operator");
+            let refused = operations.approve(number, resolution.clone(), same).await.expect_err("the same operator");
             assert_eq!(rejection(&refused), Some(&Rejection::SameOperator), "{same:?}");
         }
+        // The second operator saw something else.
+        let receipt = BankReceipt { reference_number: "A1".to_owned(), trace_number: "000002".to_owned() };
+        let other = if paid { Resolution::NotPaid } else { Resolution::Paid { receipt: receipt.clone() } };
+        for other in [other, Resolution::Paid { receipt }] {
+            let refused = operations.approve(number, other, "budi").await.expect_err("it is another");
+            assert_eq!(rejection(&refused), Some(&Rejection::ProposalDiffers));
+        }
         must_stay_pending(&world, number, Duration::from_mins(1)).await;
-        operations.approve(number, "budi").await.expect("approved");
+        operations.approve(number, resolution.clone(), "budi").await.expect("approved");
         assert_eq!(world.word(number).await, if paid { "CONFIRM" } else { "REFUND" });
-        let again = operations.approve(number, "budi").await.expect_err("it is final");
+        let again = operations.approve(number, resolution, "budi").await.expect_err("it is final");
         assert!(matches!(rejection(&again), Some(Rejection::InvoicePaid | Rejection::InvoiceRefunded)));
         world.must_be_over(DEPOSIT).await;
         // Nobody asks any more.
@@ -214,7 +221,7 @@ async fn a_bank_without_a_definitive_status_leaves_refunds_to_operators() {
     must_stay_pending(&world, number, Duration::from_hours(24)).await;
     let operations = world.operations();
     operations.propose(number, Resolution::NotPaid, ("ani", "statement", "absent")).await.expect("proposed");
-    operations.approve(number, "budi").await.expect("approved");
+    operations.approve(number, Resolution::NotPaid, "budi").await.expect("approved");
     world.must_be_over(DEPOSIT).await;
 }
 
