@@ -60,12 +60,23 @@ pub fn username(text: &str) -> Result<Username, String> {
     Username::parse(text).ok_or_else(|| "a user name has 1 to 64 characters".to_owned())
 }
 
-/// Reads an amount from the command line: `1000000`, `1.000.000` or `1_000_000`.
+/// Reads an amount from the command line: `1000000`, `1.000.000` or `1_000_000`. A dot that could as well
+/// begin a fraction is refused: nobody means a hundred times what he wrote.
 pub fn amount(text: &str) -> Result<Rupiah, String> {
-    let digits: String = text.chars().filter(|c| !matches!(c, '.' | '_')).collect();
-    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    let amount = digits.parse().ok().filter(|_| plain);
-    amount.map(Rupiah::new).ok_or_else(|| "an amount is a whole number of Rupiah, such as 1000000".to_owned())
+    let separator = if text.contains('_') { '_' } else { '.' };
+    let groups: Vec<&str> = text.split(separator).collect();
+    let (first, others) = groups.split_first().expect("a split text has a first part");
+    let is_grouped = others.is_empty()
+        || ((1..=3).contains(&first.len())
+            && !first.starts_with('0')
+            && others.iter().all(|group| group.len() == 3));
+    let digits = groups.concat();
+    let is_amount = is_grouped && digits.bytes().all(|b| b.is_ascii_digit());
+    digits.parse().ok().filter(|_| is_amount).map(Rupiah::new).ok_or_else(|| {
+        "an amount is a whole number of Rupiah, such as 1000000, 1.000.000 or 1_000_000: dots or underscores \
+         stand before groups of three digits only"
+            .to_owned()
+    })
 }
 
 /// Reads an invoice number from the command line.
@@ -91,4 +102,47 @@ pub fn time(at: domain::Timestamp) -> String {
 /// A moment for scripts: RFC 3339 with Jakarta's offset.
 pub fn rfc3339(at: domain::Timestamp) -> String {
     format!("{}.{:03}+07:00", at.tanggal().replace(' ', "T"), at.as_millis().rem_euclid(1000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::amount;
+
+    #[test]
+    fn amounts_are_whole_rupiah_in_groups_of_three() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("5", Some(5)),
+            ("1000000", Some(1_000_000)),
+            ("1.000.000", Some(1_000_000)),
+            ("1_000_000", Some(1_000_000)),
+            ("12.000", Some(12_000)),
+            ("123_456", Some(123_456)),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("9223372036854775808", None),
+            ("1000.50", None),
+            ("1000.500", None),
+            ("1.5", None),
+            ("1.50", None),
+            ("1..0", None),
+            ("1..000", None),
+            ("0.500", None),
+            (".500", None),
+            ("500.", None),
+            ("1.000.00", None),
+            ("1.000_000", None),
+            ("1,000", None),
+            ("1.0000", None),
+            ("-5", None),
+            ("+5", None),
+            ("5 000", None),
+            ("", None),
+            (".", None),
+            ("\u{661}", None),
+        ] {
+            let read = amount(text);
+            assert_eq!(read.as_ref().ok().map(|amount| amount.get()), expected, "{text:?}");
+            assert!(read.is_ok() || read.is_err_and(|told| told.contains("1.000.000")), "{text:?}");
+        }
+    }
 }

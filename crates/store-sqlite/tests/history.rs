@@ -153,12 +153,14 @@ impl Actors {
             Act::Propose(index, resolution, operator) => {
                 fixture::propose(chosen(*index)?.invoice, resolution.clone(), operator)
             }
-            Act::Approve(index, resolution, operator) => Command::ApproveResolution(Box::new(ApproveResolution {
-                facts: chosen(*index)?,
-                resolution: resolution.clone(),
-                operator: (*operator).to_owned(),
-                at: seconds_later(700),
-            })),
+            Act::Approve(index, resolution, operator) => {
+                Command::ApproveResolution(Box::new(ApproveResolution {
+                    facts: chosen(*index)?,
+                    resolution: resolution.clone(),
+                    operator: (*operator).to_owned(),
+                    at: seconds_later(700),
+                }))
+            }
             Act::Correct(index, kind) => Command::CorrectIncident(Box::new(CorrectIncident {
                 facts: chosen(*index)?,
                 kind: *kind,
@@ -193,7 +195,7 @@ impl Actors {
 /// Four references, each in two spellings.
 fn transfer(number: u8) -> String {
     let text = format!("transfer {}", number / 2);
-    if number % 2 == 0 { text } else { format!(" {} ", text.to_uppercase()) }
+    if number.is_multiple_of(2) { text } else { format!(" {} ", text.to_uppercase()) }
 }
 
 /// `Contradiction`, `BalanceShort`, or the invoice's new state.

@@ -422,7 +422,7 @@ pub async fn two_operators_end_a_payment(database: &dyn Database) {
         assert_eq!(nothing, Err(Rejection::NothingProposed));
         let propose = |resolution, operator| fixture::propose(facts.invoice, resolution, operator);
         let mut receipt = fixture::receipt();
-        receipt.trace_number = "000124".to_owned();
+        "000124".clone_into(&mut receipt.trace_number);
         let other = Resolution::Paid { receipt };
         let decisions = apply(
             &*store,
@@ -667,7 +667,8 @@ pub async fn a_sandbox_reset_is_of_one_upstream(database: &dyn Database) {
     };
     assert_eq!(payable().await, [0_u32; 0]);
     let reset = async |ids: &[u32]| {
-        apply(&*store, ids.iter().map(|id| Command::ResetSandbox { upstream: UpstreamId(*id) }).collect()).await
+        apply(&*store, ids.iter().map(|id| Command::ResetSandbox { upstream: UpstreamId(*id) }).collect())
+            .await
     };
     reset(&[1]).await;
     assert_eq!(payable().await, [1]);
@@ -707,7 +708,8 @@ pub async fn a_sandbox_reset_releases_what_is_settled(database: &dyn Database) {
         facts.push(fixture::invoice(&*store, environment, partner, index, vehicle).await);
     }
     apply(&*store, facts.iter().map(begin).collect()).await;
-    apply(&*store, vec![paid(&facts[0]), paid(&facts[1]), Command::ResetSandbox { upstream: UPSTREAM }]).await;
+    apply(&*store, vec![paid(&facts[0]), paid(&facts[1]), Command::ResetSandbox { upstream: UPSTREAM }])
+        .await;
     assert_sound(&*store).await;
     let mut decisions = Vec::new();
     for (environment, partner, index, vehicle) in

@@ -167,12 +167,14 @@ async fn a_payer_that_cannot_be_told_waits_for_two_operators() {
         let operations = world.operations();
         let receipt = BankReceipt { reference_number: "A1".to_owned(), trace_number: "000001".to_owned() };
         let resolution = if paid { Resolution::Paid { receipt } } else { Resolution::NotPaid };
-        let nothing = operations.approve(number, resolution.clone(), "budi").await.expect_err("nothing is proposed");
+        let nothing =
+            operations.approve(number, resolution.clone(), "budi").await.expect_err("nothing is proposed");
         assert_eq!(rejection(&nothing), Some(&Rejection::NothingProposed));
         let because = ("ani", "letter 7", "the bank's statement");
         operations.propose(number, resolution.clone(), because).await.expect("proposed");
         for same in ["ani", "ANI", " ani "] {
-            let refused = operations.approve(number, resolution.clone(), same).await.expect_err("the same operator");
+            let refused =
+                operations.approve(number, resolution.clone(), same).await.expect_err("the same operator");
             assert_eq!(rejection(&refused), Some(&Rejection::SameOperator), "{same:?}");
         }
         // The second operator saw something else.

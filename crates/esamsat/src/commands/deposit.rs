@@ -21,7 +21,7 @@ pub enum Command {
         /// Rupiah
         #[arg(value_parser = amount)]
         amount: Rupiah,
-        /// The incoming transfer's reference; the same one again books nothing
+        /// The incoming transfer's reference; the same one again, in whatever case, books nothing
         #[arg(long)]
         reference: String,
         #[command(flatten)]
@@ -46,7 +46,8 @@ pub async fn run(place: &Place, command: Command) -> anyhow::Result<()> {
         }));
     } else if done.repeated {
         line(format!(
-            "Reference {reference} was booked before, as entry {}; nothing was booked now. Deposit: Rp {}.",
+            "Reference {} was booked before, as entry {}; nothing was booked now. Deposit: Rp {}.",
+            done.entry.reference,
             done.entry.number,
             rupiah(deposit)
         ));

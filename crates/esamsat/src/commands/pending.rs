@@ -5,7 +5,7 @@ use super::{Operator, invoice_number, rfc3339, time};
 use crate::{
     config::{Config, Place},
     gateway,
-    output::{self, Table, rupiah},
+    output::{self, Table, line, rupiah},
 };
 use clap::{Args, Subcommand};
 use domain::{Invoice, InvoiceNumber, Timestamp, invoice::BankReceipt, record::Resolution};
@@ -19,14 +19,8 @@ pub enum Command {
     List,
     /// Propose how an open payment ends; a second operator approves.
     Resolve(Resolve),
-    /// Approve what another operator proposed; this moves the money.
-    Approve {
-        /// Invoice number
-        #[arg(value_parser = invoice_number)]
-        number: InvoiceNumber,
-        #[command(flatten)]
-        operator: Operator,
-    },
+    /// Approve what another operator proposed, by saying it again; this moves the money.
+    Approve(Approve),
 }
 
 /// A proposal.
@@ -36,13 +30,7 @@ pub struct Resolve {
     #[arg(value_parser = invoice_number)]
     number: InvoiceNumber,
     #[command(flatten)]
-    outcome: Outcome,
-    /// The bank's reference number of the payment
-    #[arg(long, requires = "paid", required_if_eq("paid", "true"))]
-    reference_number: Option<String>,
-    /// The bank's trace number of the payment: six digits
-    #[arg(long, requires = "paid", required_if_eq("paid", "true"))]
-    trace_number: Option<String>,
+    ending: Ending,
     /// What this relies on: the bank's letter, a statement line
     #[arg(long)]
     reference: String,
@@ -51,6 +39,46 @@ pub struct Resolve {
     reason: String,
     #[command(flatten)]
     operator: Operator,
+}
+
+/// An approval: the second operator says by himself what the bank told, and does not merely agree.
+#[derive(Args)]
+pub struct Approve {
+    /// Invoice number
+    #[arg(value_parser = invoice_number)]
+    number: InvoiceNumber,
+    #[command(flatten)]
+    ending: Ending,
+    #[command(flatten)]
+    operator: Operator,
+}
+
+/// How the payment ends, as both operators say it.
+#[derive(Args)]
+pub struct Ending {
+    #[command(flatten)]
+    outcome: Outcome,
+    /// The bank's reference number of the payment
+    #[arg(long, requires = "paid", required_if_eq("paid", "true"))]
+    reference_number: Option<String>,
+    /// The bank's trace number of the payment: six digits
+    #[arg(long, requires = "paid", required_if_eq("paid", "true"))]
+    trace_number: Option<String>,
+}
+
+impl Ending {
+    fn resolution(self) -> anyhow::Result<Resolution> {
+        match (self.outcome.paid, self.reference_number, self.trace_number) {
+            (true, Some(reference_number), Some(trace_number)) => {
+                // Space that came along with a copied number is nobody's meaning.
+                let [reference_number, trace_number] =
+                    [reference_number, trace_number].map(|number| number.trim().to_owned());
+                Ok(Resolution::Paid { receipt: BankReceipt { reference_number, trace_number } })
+            }
+            (true, _, _) => anyhow::bail!("--paid needs the bank's --reference-number and --trace-number"),
+            (false, _, _) => Ok(Resolution::NotPaid),
+        }
+    }
 }
 
 /// One or the other.
@@ -72,25 +100,13 @@ pub async fn run(place: &Place, command: Command) -> anyhow::Result<()> {
     match command {
         Command::List => list(&operations, place.json).await,
         Command::Resolve(resolve) => propose(&operations, resolve, place.json).await,
-        Command::Approve { number, operator } => {
-            let invoice = operations.approve(number, &operator.operator).await?;
-            let sentence =
-                format!("Invoice {number} is {} over Rp {}.", invoice.state.word(), rupiah(invoice.total));
-            output::done(place.json, sentence, &super::invoice::as_json(&invoice));
-            Ok(())
-        }
+        Command::Approve(approve) => settle(&operations, approve, place.json).await,
     }
 }
 
 async fn propose(operations: &Operations, resolve: Resolve, json: bool) -> anyhow::Result<()> {
-    let resolution = match (resolve.outcome.paid, resolve.reference_number, resolve.trace_number) {
-        (true, Some(reference_number), Some(trace_number)) => {
-            Resolution::Paid { receipt: BankReceipt { reference_number, trace_number } }
-        }
-        (true, _, _) => anyhow::bail!("--paid needs the bank's --reference-number and --trace-number"),
-        (false, _, _) => Resolution::NotPaid,
-    };
-    let word = if resolve.outcome.paid { "paid" } else { "not paid" };
+    let resolution = resolve.ending.resolution()?;
+    let (word, flags) = (word(&resolution), flags(&resolution));
     operations
         .propose(
             resolve.number,
@@ -100,11 +116,48 @@ async fn propose(operations: &Operations, resolve: Resolve, json: bool) -> anyho
         .await?;
     let sentence = format!(
         "Proposed for invoice {0}: {word}. Nothing has moved yet; another operator approves with\n\
-         esamsat pending approve {0} --operator NAME",
+         esamsat pending approve {0} {flags} --operator NAME",
         resolve.number
     );
     output::done(json, sentence, &json!({ "number": resolve.number.to_string(), "proposed": word }));
     Ok(())
+}
+
+async fn settle(operations: &Operations, approve: Approve, json: bool) -> anyhow::Result<()> {
+    let resolution = approve.ending.resolution()?;
+    let invoice = operations.approve(approve.number, resolution, &approve.operator.operator).await?;
+    let sentence =
+        format!("Invoice {} is {} over Rp {}.", approve.number, invoice.state.word(), rupiah(invoice.total));
+    output::done(json, sentence, &super::invoice::as_json(&invoice));
+    Ok(())
+}
+
+fn word(resolution: &Resolution) -> &'static str {
+    match resolution {
+        Resolution::Paid { .. } => "paid",
+        Resolution::NotPaid => "not paid",
+    }
+}
+
+fn receipt(resolution: &Resolution) -> Option<&BankReceipt> {
+    match resolution {
+        Resolution::Paid { receipt } => Some(receipt),
+        Resolution::NotPaid => None,
+    }
+}
+
+/// The flags that say this resolution.
+fn flags(resolution: &Resolution) -> String {
+    let Some(receipt) = receipt(resolution) else { return "--not-paid".to_owned() };
+    let reference_number = &receipt.reference_number;
+    // Quoted for a shell where that is needed.
+    let is_plain = reference_number.chars().all(|c| c.is_ascii_alphanumeric());
+    let reference_number = if is_plain {
+        reference_number.clone()
+    } else {
+        format!("'{}'", reference_number.replace('\'', r"'\''"))
+    };
+    format!("--paid --reference-number {reference_number} --trace-number {}", receipt.trace_number)
 }
 
 async fn all_pending(operations: &Operations) -> anyhow::Result<Vec<Invoice>> {
@@ -123,10 +176,6 @@ async fn list(operations: &Operations, json: bool) -> anyhow::Result<()> {
     let open = all_pending(operations).await?;
     let proposals = operations.store().proposals().await?;
     let proposed = |invoice: &Invoice| proposals.iter().find(|proposal| proposal.invoice == invoice.number);
-    let word = |resolution: &Resolution| match resolution {
-        Resolution::Paid { .. } => "paid",
-        Resolution::NotPaid => "not paid",
-    };
     let begun_at = |invoice: &Invoice| invoice.state.attempt().map_or(Timestamp::default(), |a| a.begun_at);
     if json {
         let rows: Vec<_> = open
@@ -139,8 +188,11 @@ async fn list(operations: &Operations, json: bool) -> anyhow::Result<()> {
                     "total_rupiah": invoice.total,
                     "begun_at": rfc3339(begun_at(invoice)),
                     "proposal": proposed(invoice).map(|p| json!({
-                        "outcome": word(&p.resolution), "operator": p.operator, "reference": p.reference,
-                        "reason": p.reason, "at": rfc3339(p.at),
+                        "outcome": word(&p.resolution),
+                        "reference_number": receipt(&p.resolution).map(|r| &r.reference_number),
+                        "trace_number": receipt(&p.resolution).map(|r| &r.trace_number),
+                        "operator": p.operator, "reference": p.reference, "reason": p.reason,
+                        "at": rfc3339(p.at),
                     })),
                 })
             })
@@ -162,5 +214,20 @@ async fn list(operations: &Operations, json: bool) -> anyhow::Result<()> {
         ]);
     }
     table.print("No payment is open.");
+    for proposal in open.iter().filter_map(proposed) {
+        line(format!(
+            "\nProposed for invoice {} by {} at {} WIB: {}",
+            proposal.invoice,
+            proposal.operator,
+            time(proposal.at),
+            word(&proposal.resolution)
+        ));
+        if let Some(receipt) = receipt(&proposal.resolution) {
+            line(format!("  reference number  {}", receipt.reference_number));
+            line(format!("  trace number      {}", receipt.trace_number));
+        }
+        line(format!("  relies on         {}", proposal.reference));
+        line(format!("  reason            {}", proposal.reason));
+    }
     Ok(())
 }

@@ -2,12 +2,12 @@
 
 use super::{amount, product_code, rfc3339, time};
 use crate::{
-    config::{Config, Place},
+    config::{Config, Place, Upstream},
     gateway,
     output::{self, Table, line, rupiah},
 };
 use anyhow::{Context, ensure};
-use bank::simulator::{Simulator, population, scenarios::Finally, test_numbers};
+use bank::simulator::{Simulator, SimulatorSettings, population, scenarios::Finally, test_numbers};
 use clap::{Args, Subcommand};
 use domain::{AgentCode, Environment, ProductCode, Rupiah, Secret, Username, command::AddPartner};
 use engine::{Ids, operate};
@@ -25,7 +25,7 @@ pub enum Command {
     },
     /// List vehicles of the generated population.
     Vehicles(Vehicles),
-    /// Make every sandbox bill payable again. Invoices and money stay as they are.
+    /// Make the sandbox bills of all simulated banks payable again. Invoices and money stay as they are.
     Reset,
     /// List what the simulated bank took, by its own books.
     Payments,
@@ -146,6 +146,15 @@ fn list_vehicles(place: &Place, vehicles: &Vehicles) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// All simulated banks of the configuration; the demo's if it names none.
+fn simulators(config: &Config) -> Vec<(String, SimulatorSettings)> {
+    if config.upstream.is_empty() {
+        return vec![config.simulator()];
+    }
+    let upstreams = config.upstream.iter();
+    upstreams.map(|(name, Upstream::Simulator(settings))| (name.clone(), settings.clone())).collect()
+}
+
 fn bank(config: &Config) -> anyhow::Result<Arc<Simulator>> {
     let (name, settings) = config.simulator();
     gateway::simulator(config, &name, settings)
@@ -154,12 +163,17 @@ fn bank(config: &Config) -> anyhow::Result<Arc<Simulator>> {
 async fn reset(place: &Place) -> anyhow::Result<()> {
     let config = Config::load(place)?;
     let operations = gateway::operations(&config)?;
-    // The bank forgets first: a claim given up too early would let a bill be paid twice in between.
-    bank(&config)?.reset().await.context("failed to reset the simulated bank")?;
-    operations.reset_sandbox().await?;
+    let mut names = Vec::new();
+    for (name, settings) in simulators(&config) {
+        let bank = gateway::simulator(&config, &name, settings)?;
+        // The bank forgets first: a claim given up too early would let a bill be paid twice in between.
+        bank.reset().await.with_context(|| format!("failed to reset the simulated bank {name}"))?;
+        operations.reset_sandbox(&name).await?;
+        names.push(name);
+    }
     let sentence =
         "Every bill in the sandbox can be paid again. Payments still pending are settled as before.";
-    output::done(place.json, sentence, &json!({ "reset": true }));
+    output::done(place.json, sentence, &json!({ "reset": true, "upstreams": names }));
     Ok(())
 }
 

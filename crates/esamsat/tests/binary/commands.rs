@@ -135,13 +135,17 @@ fn exit_codes_say_what_kind_of_failure_it_was() {
     let nobody = "999999999999";
     let by = ["--operator", "siti"];
     let because = ["--reference", "R", "--reason", "r", "--operator", "siti"];
-    let cases: [(i32, Vec<&str>); 21] = [
+    let cases: [(i32, Vec<&str>); 25] = [
         (0, vec!["verify"]),
         (2, vec![]),
         (2, vec!["sell"]),
         (2, vec!["partner", "show"]),
         (2, vec!["deposit", "add", "dummy", "much", "--reference", "R", "--operator", "siti"]),
+        (2, vec!["deposit", "add", "dummy", "1000.50", "--reference", "R", "--operator", "siti"]),
+        (2, vec!["partner", "credit", "dummy", "1.5"]),
         (2, vec!["deposit", "add", "dummy", "1000", "--reference", "R"]),
+        (2, [&["pending", "approve", &open][..], &by].concat()),
+        (2, [&["pending", "approve", &open, "--paid", "--trace-number", "123456"][..], &by].concat()),
         (2, [&["pending", "resolve", &open][..], &because].concat()),
         (2, [&["pending", "resolve", &open, "--paid"][..], &because].concat()),
         (2, vec!["invoice", "list", "--state", "LOST"]),
@@ -150,10 +154,10 @@ fn exit_codes_say_what_kind_of_failure_it_was() {
         (3, vec!["invoice", "show", nobody]),
         (3, vec!["invoice", "list", "--partner", "nobody"]),
         (3, vec!["product", "on", "SAMSAT_BALI"]),
-        (3, [&["pending", "approve", nobody][..], &by].concat()),
+        (3, [&["pending", "approve", nobody, "--not-paid"][..], &by].concat()),
         (3, [&["deposit", "add", "nobody", "1000", "--reference", "R"][..], &by].concat()),
         (4, [&["deposit", "add", "dummy", "2000", "--reference", "TRF"][..], &by].concat()),
-        (4, [&["pending", "approve", &open][..], &by].concat()),
+        (4, [&["pending", "approve", &open, "--not-paid"][..], &by].concat()),
         (4, [&["pending", "resolve", &paid, "--not-paid"][..], &because].concat()),
         (4, [&["incident", "correct", &paid, "paid_after_refund", "--reference", "R"][..], &by].concat()),
         (4, vec!["partner", "add", "dummy", "--name", "Kembar", "--agent", "JKT-00001"]),
@@ -205,6 +209,35 @@ fn new_partners_and_products_are_there_at_once() {
     assert_eq!(partner.call("ceksaldo", &[])["saldo"], "0");
     // On credit.
     assert_eq!(partner.pay(&partner.invoice((TESTER, "UJI1000009")))["status"], "CONFIRM");
+    gateway.stop();
+    site.verify();
+}
+
+#[test]
+fn a_sandbox_reset_is_of_every_configured_bank() {
+    const UPSTREAMS: &str =
+        "[upstream.jabar]\nkind = \"simulator\"\n\n[upstream.bali]\nkind = \"simulator\"\n";
+    let site = Site::with_partners(1, "sandi-uji", 1_000_000);
+    let path = site.configure(UPSTREAMS);
+    let config = ["--config", path.to_str().expect("a path in UTF-8")];
+    // Not of the first bank by name, of which the other commands speak.
+    site.done(&[&["product", "set", "SAMSAT_JABAR", "--upstream", "jabar"][..], &config].concat());
+    site.done(&["product", "on", "SAMSAT_JABAR"]);
+    let gateway = site.serve(UPSTREAMS);
+    let partner = gateway.partner(("mitra0001", "sandi-uji"));
+    let is_paid = || {
+        let inquired = partner.call(
+            "inquiry_esamsat",
+            &[("product", "SAMSAT_JABAR"), ("customer_number", EXAMPLE.0), ("structure_number", EXAMPLE.1)],
+        );
+        let invoice = inquired["invoice"].as_str().unwrap_or_default().to_owned();
+        partner.call("pay_esamsat", &[("invoice", &invoice)])["result"] == "ok"
+    };
+    assert!(is_paid());
+    assert!(!is_paid());
+    let reset = site.json(&[&["sandbox", "reset"][..], &config].concat());
+    assert_eq!(reset["upstreams"], serde_json::json!(["bali", "jabar"]));
+    assert!(is_paid());
     gateway.stop();
     site.verify();
 }

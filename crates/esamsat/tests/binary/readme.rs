@@ -139,6 +139,8 @@ fn money_and_decisions_beside_the_running_demo() {
     let second = site.json(&add);
     assert_eq!((whole(&second, "deposit_rupiah"), &second["repeated"]), (10_001_000_000, &true.into()));
     assert_eq!(first["entry"], second["entry"]);
+    let retyped = ["deposit", "add", "dummy", "1000000", "--reference", "trf-1 ", "--operator", "siti"];
+    assert_eq!(site.json(&retyped), second);
     assert_eq!(partner.call("ceksaldo", &[])["saldo"], "10,001,000,000");
 
     // Payments about which the bank never says a word: one that operators find paid, one not paid.
@@ -153,24 +155,46 @@ fn money_and_decisions_beside_the_running_demo() {
     let open = site.json(&["pending", "list"]);
     assert_eq!(open.as_array().map(Vec::len), Some(2), "{open}");
     assert_eq!(
-        site.run(&["pending", "approve", &invoices[0], "--operator", "budi"]).code,
+        site.run(&["pending", "approve", &invoices[0], "--not-paid", "--operator", "budi"]).code,
         4,
         "nothing is proposed"
     );
     let because = ["--reference", "SURAT-7", "--reason", "rekening koran", "--operator", "siti"];
     let paid =
         ["--paid", "--reference-number", "0123456789ABCDEF0123456789ABCDEF", "--trace-number", "123456"];
-    site.done(&[&["pending", "resolve", &invoices[0]], &paid[..], &because].concat());
+    let mut ends_as = [paid.to_vec(), vec!["--not-paid"]];
+    let hint = site.done(&[&["pending", "resolve", &invoices[0]], &paid[..], &because].concat());
+    let expected = format!("esamsat pending approve {} {} --operator NAME\n", invoices[0], paid.join(" "));
+    assert!(hint.ends_with(&expected), "{hint}");
     site.done(&[&["pending", "resolve", &invoices[1], "--not-paid"], &because[..]].concat());
     assert_eq!(partner.status(&invoices[0]), "PENDING", "a proposal moves nothing");
     let proposed = site.json(&["pending", "list"]);
-    assert_eq!(proposed[0]["proposal"]["outcome"], "paid", "{proposed}");
-    let alone = site.run(&["pending", "approve", &invoices[0], "--operator", "siti"]);
-    assert_eq!(alone.code, 4, "nobody approves alone: {}", alone.stderr);
-    for invoice in &invoices {
+    let shown = &proposed[0]["proposal"];
+    assert_eq!(shown["outcome"], "paid", "{proposed}");
+    assert_eq!((&shown["reference_number"], &shown["trace_number"]), (&paid[2].into(), &paid[4].into()));
+    assert_eq!(proposed[1]["proposal"]["trace_number"], Value::Null, "{proposed}");
+    let listed = site.done(&["pending", "list"]);
+    for word in ["siti", paid[2], paid[4], "SURAT-7", "rekening koran"] {
+        assert!(listed.contains(word), "{word:?} is not in\n{listed}");
+    }
+    let approve = |invoice: &str, ending: &[&str], operator: &str| {
+        site.run(&[&["pending", "approve", invoice], ending, &["--operator", operator]].concat())
+    };
+    let alone = approve(&invoices[0], &ends_as[0], "siti");
+    assert!(alone.code == 4 && alone.stderr.contains("a second operator"), "{}", alone.stderr);
+    // Who misread a digit, or saw an earlier proposal, moves nothing.
+    let mut misread = paid;
+    misread[4] = "123465";
+    for ending in [&misread[..], &["--not-paid"]] {
+        let other = approve(&invoices[0], ending, "budi");
+        assert!(other.code == 4 && other.stderr.contains("something else"), "{}", other.stderr);
+    }
+    assert_eq!(partner.status(&invoices[0]), "PENDING");
+    ends_as[0][2] = " 0123456789ABCDEF0123456789ABCDEF";
+    for (invoice, ending) in invoices.iter().zip(&ends_as) {
         // "Not paid" has to wait until the bank cannot receive the payment any more.
         within(PATIENCE, "the second operator's approval", || {
-            let ran = site.run(&["pending", "approve", invoice, "--operator", "budi"]);
+            let ran = approve(invoice, ending, "budi");
             assert!(ran.code == 0 || ran.stderr.contains("horizon has not passed"), "{}", ran.stderr);
             ran.code == 0
         });
