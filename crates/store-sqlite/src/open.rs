@@ -199,10 +199,14 @@ enum Schema {
 }
 
 fn schema(connection: &Connection) -> Result<Schema, rusqlite::Error> {
+    // All three as of one moment: another process may be migrating just now.
+    connection.execute_batch("SAVEPOINT look")?;
     let number = |pragma: &str| connection.query_row(pragma, (), |row| row.get::<_, i64>(0));
-    let application = number("PRAGMA application_id")?;
-    let version = number("PRAGMA user_version")?;
-    let tables = number("SELECT count(*) FROM sqlite_schema")?;
+    let looked = number("PRAGMA application_id").and_then(|application| {
+        Ok((application, number("PRAGMA user_version")?, number("SELECT count(*) FROM sqlite_schema")?))
+    });
+    connection.execute_batch("RELEASE look")?;
+    let (application, version, tables) = looked?;
     Ok(match (application, u32::try_from(version)) {
         (APPLICATION_ID, Ok(version)) => Schema::Version(version),
         (0, Ok(0)) if tables == 0 => Schema::Version(0),
