@@ -12,7 +12,10 @@ use domain::{
 };
 use futures::future::BoxFuture;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    time::Instant,
+};
 
 /// What the engine must know of an upstream before it can be trusted with money.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +99,15 @@ pub struct PaymentRequest {
     pub amount: Rupiah,
     /// Looked at immediately before writing: past it, the request is never sent for the first time.
     pub send_before: Timestamp,
+    /// The same by the clock that nobody can set; looked at together with the other.
+    pub send_before_monotonic: Instant,
+}
+
+impl PaymentRequest {
+    /// Whether the request may be sent for the first time: asked immediately before writing.
+    pub fn may_be_sent(&self, now: Timestamp) -> bool {
+        now < self.send_before && Instant::now() < self.send_before_monotonic
+    }
 }
 
 /// What came of a payment request.

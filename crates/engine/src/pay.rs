@@ -236,15 +236,12 @@ impl Engine {
             payment_code: facts.payment_code.clone(),
             amount: invoice.amount_due(),
             send_before,
+            send_before_monotonic: begun + self.settings.send_within,
         };
-        // The wall clock may have been set back meanwhile; this one cannot.
-        let outcome = if begun.elapsed() >= self.settings.send_within {
-            PaymentOutcome::NeverSent
-        } else {
-            // The bank answers in time by itself; one that does not must not keep others from asking it.
-            let answered = timeout(bank.profile().answer_timeout, bank.pay(place, request)).await;
-            answered.unwrap_or(PaymentOutcome::Unknown(Unknown::TimedOut))
-        };
+        // The connector looks at both clocks immediately before it writes. It answers in time by itself; one that
+        // does not must not keep others from asking it.
+        let answered = timeout(bank.profile().answer_timeout, bank.pay(place, request)).await;
+        let outcome = answered.unwrap_or(PaymentOutcome::Unknown(Unknown::TimedOut));
         metrics::histogram!("esamsat_payment_bank_seconds").record(begun.elapsed().as_secs_f64());
 
         let not_before = begun + self.settings.send_within + bank.profile().horizon;

@@ -316,7 +316,9 @@ impl Engine {
             chassis: invoice.chassis.clone(),
             payment_code: invoice.payment_code.clone()?,
             amount: invoice.amount_due(),
+            // Only ever looked at before a first sending, which this is not.
             send_before: attempt.send_before,
+            send_before_monotonic: Instant::now(),
         };
         // Both clocks are read before the question leaves.
         let (asked_at, asked_instant) = (self.clock.now(), Instant::now());

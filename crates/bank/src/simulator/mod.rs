@@ -381,7 +381,7 @@ impl Core {
     async fn pay(self: Arc<Self>, permit: OwnedSemaphorePermit, request: PaymentRequest) -> PaymentOutcome {
         let course = self.course(&request);
         let sent_at = self.clock.now();
-        if sent_at >= request.send_before || course.arrival == Arrival::NeverSent {
+        if !request.may_be_sent(sent_at) || course.arrival == Arrival::NeverSent {
             return PaymentOutcome::NeverSent;
         }
         let sent = Instant::now();

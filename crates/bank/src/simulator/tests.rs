@@ -91,6 +91,7 @@ impl Fixture {
             payment_code: bill.payment_code.clone(),
             amount: bill.taxes.total(),
             send_before: self.clock.now().plus(Duration::from_secs(10)),
+            send_before_monotonic: Instant::now() + Duration::from_secs(10),
         };
         (place, request)
     }

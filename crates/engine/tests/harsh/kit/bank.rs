@@ -410,7 +410,7 @@ impl Bank for ScriptedBank {
         Box::pin(async move {
             let _place = place;
             self.steps().pass("before sending").await;
-            if self.clock.now() > request.send_before {
+            if !request.may_be_sent(self.clock.now()) {
                 return PaymentOutcome::NeverSent;
             }
             self.must_be_durable(request.invoice).await;
