@@ -200,6 +200,18 @@ pub struct Proposal {
     pub reason: String,
     /// When.
     pub at: Timestamp,
+    /// Who approved it, and when; none while it stands, or if the bank's own word came first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved: Option<Approval>,
+}
+
+/// A second operator's approval: it ended the payment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// Who.
+    pub operator: String,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// How an open payment is to end.

@@ -137,6 +137,7 @@ impl World {
             reference: "letter 12".to_owned(),
             reason: "the bank wrote".to_owned(),
             at: second(600),
+            approved: None,
         };
         let incident = |(kind, corrected_by)| Incident {
             invoice: Some(NUMBER),

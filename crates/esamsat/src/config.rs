@@ -32,6 +32,17 @@ pub struct Place {
 const VARIABLES: [&str; 5] =
     ["ESAMSAT_CONFIG", "ESAMSAT_DATA", "ESAMSAT_LISTEN", "ESAMSAT_LOG", "ESAMSAT_OPERATOR"];
 
+/// What the example clients read; they may be set beside.
+const EXAMPLES: [&str; 7] = [
+    "ESAMSAT_URL",
+    "ESAMSAT_USERNAME",
+    "ESAMSAT_PASSWORD",
+    "ESAMSAT_PRODUCT",
+    "ESAMSAT_CUSTOMER_NUMBER",
+    "ESAMSAT_STRUCTURE_NUMBER",
+    "ESAMSAT_WAIT_SECONDS",
+];
+
 /// What an operator can configure.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -99,9 +110,9 @@ impl Default for Config {
 impl Config {
     /// Reads the file, if one is named; then the environment and the flags.
     pub fn load(place: &Place) -> anyhow::Result<Self> {
-        let unknown = std::env::vars_os()
-            .map(|(name, _)| name.to_string_lossy().into_owned())
-            .find(|name| name.starts_with("ESAMSAT_") && !VARIABLES.contains(&name.as_str()));
+        let unknown = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).find(|name| {
+            name.starts_with("ESAMSAT_") && ![&VARIABLES[..], &EXAMPLES].concat().contains(&name.as_str())
+        });
         if let Some(name) = unknown {
             bail!("the environment variable {name} is unknown; there are {}", VARIABLES.join(", "));
         }

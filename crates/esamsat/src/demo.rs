@@ -3,12 +3,12 @@
 use crate::{
     config::{Config, LogFormat, Place, Upstream},
     gateway,
-    output::line,
+    output::{line, rupiah},
     serve,
 };
 use bank::simulator::SimulatorSettings;
 use clap::Args;
-use domain::{AgentCode, Environment, Rupiah, Secret, Username, command::AddPartner};
+use domain::{Account, AgentCode, Environment, Rupiah, Secret, Username, command::AddPartner};
 use engine::{Ids, operate::Operations};
 use std::{net::SocketAddr, sync::Arc};
 
@@ -48,11 +48,11 @@ pub async fn run(place: &Place, arguments: Arguments) -> anyhow::Result<()> {
     let store = gateway::create_store(&config)?;
     let operations = gateway::operations_on(Arc::clone(&store));
     gateway::seed_sandbox_products(&operations, &config.simulator().0).await?;
-    seed_partner(&operations).await?;
+    let deposit = seed_partner(&operations).await?;
     operations.close().await;
     let engine = gateway::start(&config, store).await?;
     let signals = serve::Signals::listen()?;
-    greet(address, &config);
+    greet(address, &config, deposit);
     serve::until_stopped(&config, engine, listener, signals).await
 }
 
@@ -62,7 +62,7 @@ fn demo_bank() -> SimulatorSettings {
 }
 
 /// Every step can be repeated, so that a demo killed half-way is made whole by the next one.
-async fn seed_partner(operations: &Operations) -> anyhow::Result<()> {
+async fn seed_partner(operations: &Operations) -> anyhow::Result<Rupiah> {
     let username = Username::parse(USERNAME).expect("the documented user name");
     if operations.store().partner(&username).await?.is_none() {
         let ids = Ids::from_system();
@@ -80,10 +80,11 @@ async fn seed_partner(operations: &Operations) -> anyhow::Result<()> {
     }
     let partner = operations.partner(&username).await?;
     operations.top_up(&partner, OPENING_BALANCE, "demo-opening-balance", "demo").await?;
-    Ok(())
+    Ok(-operations.store().balance(Account::deposit(partner.environment, partner.id)).await?)
 }
 
-fn greet(address: SocketAddr, config: &Config) {
+fn greet(address: SocketAddr, config: &Config, deposit: Rupiah) {
+    let deposit = rupiah(deposit);
     let url = format!("http://{address}/json/esamsat");
     let login = format!("-d username={USERNAME} -d password={PASSWORD}");
     let program = std::env::args().next().unwrap_or_else(|| "esamsat".to_owned());
@@ -94,7 +95,7 @@ fn greet(address: SocketAddr, config: &Config) {
     line(format!(
         "\
 esamsat demo: a sandbox with play money, at http://{address}
-Credentials: {USERNAME} / {PASSWORD}, deposit Rp 10.000.000.000. Data: {data} (kept between runs).
+Credentials: {USERNAME} / {PASSWORD}, deposit Rp {deposit}. Data: {data} (kept between runs).
 
 List the products, ask for the document's example bill, pay it, look at it again:
 

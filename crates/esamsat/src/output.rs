@@ -1,5 +1,6 @@
 //! What people and scripts read: tables and JSON on stdout, one line of error on stderr.
 
+use domain::Rejection;
 use engine::{Failure, operate};
 use serde::Serialize;
 use std::{
@@ -19,6 +20,9 @@ pub enum Fault {
     /// It cannot be reached or opened now.
     #[error("{0}")]
     Unavailable(String),
+    /// What was given cannot be used.
+    #[error("{0}")]
+    Usage(String),
 }
 
 /// Writes a line to stdout. A reader that went away ends the process quietly, as `head` expects.
@@ -86,6 +90,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
         if let Some(fault) = cause.downcast_ref::<Fault>() {
             return match fault {
+                Fault::Usage(_) => 2,
                 Fault::NotFound(_) => 3,
                 Fault::Refused(_) => 4,
                 Fault::Unavailable(_) => 5,
@@ -93,7 +98,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         }
         if let Some(error) = cause.downcast_ref::<operate::Error>() {
             return match error {
-                operate::Error::NotFound(_) => 3,
+                operate::Error::NotFound(_)
+                | operate::Error::Failure(Failure::Rejected(Rejection::InvoiceUnknown)) => 3,
+                operate::Error::Failure(Failure::Rejected(Rejection::OutOfLimits(_))) => 2,
                 operate::Error::ReferenceTaken { .. } | operate::Error::Failure(Failure::Rejected(_)) => 4,
                 operate::Error::Failure(_) | operate::Error::Store(_) => 5,
             };

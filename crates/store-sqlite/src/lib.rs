@@ -304,6 +304,10 @@ impl Store for SqliteStore {
         self.read(query::proposals)
     }
 
+    fn proposal(&self, number: InvoiceNumber) -> BoxFuture<'_, Result<Option<Proposal>, Error>> {
+        self.read(move |connection| query::proposal(connection, number))
+    }
+
     fn upstreams(&self) -> BoxFuture<'_, Result<Vec<(String, UpstreamId)>, Error>> {
         self.read(query::upstreams)
     }

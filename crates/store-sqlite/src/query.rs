@@ -249,6 +249,11 @@ pub(crate) fn proposals(connection: &Connection) -> Result<Vec<Proposal>, Failur
     all(connection, sql, (), |row| columns::body(row, 1, "proposal", row.get::<_, i64>(0)?))
 }
 
+pub(crate) fn proposal(connection: &Connection, number: InvoiceNumber) -> Result<Option<Proposal>, Failure> {
+    let sql = "SELECT body FROM proposal WHERE invoice = ?1";
+    one(connection, sql, [number.get()], |row| columns::body(row, 0, "proposal", number))
+}
+
 pub(crate) fn upstreams(connection: &Connection) -> Result<Vec<(String, UpstreamId)>, Failure> {
     // After `b/` comes `b0` in order of bytes.
     let sql = "SELECT substr(key, 3), owner FROM claim WHERE key > 'b/' AND key < 'b0' ORDER BY key";

@@ -451,6 +451,9 @@ pub async fn two_operators_end_a_payment(database: &dyn Database) {
         let ended = apply_one(&*store, approve(&facts, resolution, "budi")).await;
         assert!(matches!(ended, Ok(Accepted::Invoice(invoice)) if invoice.state.word() == *word));
         assert_eq!(store.proposals().await.expect(ANSWERS), []);
+        let kept = store.proposal(facts.invoice).await.expect(ANSWERS).expect("the decision is kept");
+        assert_eq!(kept.approved.map(|approval| approval.operator), Some("budi".to_owned()));
+        assert_eq!(store.proposal(number(99)).await.expect(ANSWERS), None);
     }
     assert_sound(&*store).await;
 }

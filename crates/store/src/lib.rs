@@ -194,6 +194,9 @@ pub trait Store: Send + Sync + 'static {
     /// Standing proposals, by invoice: those whose payment is open. The others are kept and not listed.
     fn proposals(&self) -> BoxFuture<'_, Result<Vec<Proposal>, Error>>;
 
+    /// What was last proposed about an invoice, whether or not its payment is still open.
+    fn proposal(&self, number: InvoiceNumber) -> BoxFuture<'_, Result<Option<Proposal>, Error>>;
+
     /// Upstreams by name, with their numbers.
     fn upstreams(&self) -> BoxFuture<'_, Result<Vec<(String, UpstreamId)>, Error>>;
 

@@ -402,6 +402,10 @@ impl Store for Model {
         })
     }
 
+    fn proposal(&self, number: InvoiceNumber) -> BoxFuture<'_, Result<Option<Proposal>, Error>> {
+        self.read(move |rows| rows.proposals.get(&number).cloned())
+    }
+
     fn upstreams(&self) -> BoxFuture<'_, Result<Vec<(String, UpstreamId)>, Error>> {
         self.read(|rows| {
             rows.claims

@@ -364,7 +364,11 @@ static SCENARIOS: &[Scenario] = &[
     refused(204, Inquiry::Cut, text("koneksi ke bank terputus", "the connection breaks")),
     refused(205, Inquiry::Garbled, text("jawaban bank tidak terbaca", "the answer cannot be read")),
     refused(206, Inquiry::UnknownCode, text("kode jawaban bank tidak dikenal", "an unknown response code")),
-    refused(207, Inquiry::NeverSent, text("bank tidak dapat dihubungi", "the bank cannot be reached")),
+    refused(
+        207,
+        Inquiry::NeverSent,
+        text("bank tidak dapat dihubungi (tanpa invoice)", "the bank cannot be reached (no invoice)"),
+    ),
     // 3xx: payments whose answer is definitive.
     payable(
         301,

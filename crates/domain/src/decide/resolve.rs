@@ -9,7 +9,7 @@ use crate::{
     invoice::{NotPaidProof, State},
     ledger::{Account, AccountKind, Slot, Step},
     limits,
-    record::{Entry, EntryKind, IncidentKind, Proposal, Resolution},
+    record::{Approval, Entry, EntryKind, IncidentKind, Proposal, Resolution},
     rows::{Changes, Counter, Rows},
 };
 
@@ -36,16 +36,20 @@ pub(super) fn propose(rows: &Rows, propose: &ProposeResolution) -> Decided {
         }
     }
     // Whoever proposed may change the proposal; another operator's stands until it is approved.
-    if rows.proposal(propose.invoice).is_some_and(|standing| standing.operator != propose.operator) {
+    if rows
+        .proposal(propose.invoice)
+        .is_some_and(|standing| !is_same_operator(&standing.operator, &propose.operator))
+    {
         return Err(Rejection::AlreadyProposed);
     }
     let proposal = Proposal {
         invoice: propose.invoice,
         resolution: propose.resolution.clone(),
-        operator: propose.operator.clone(),
-        reference: propose.reference.clone(),
-        reason: propose.reason.clone(),
+        operator: propose.operator.trim().to_owned(),
+        reference: propose.reference.trim().to_owned(),
+        reason: propose.reason.trim().to_owned(),
         at: propose.at,
+        approved: None,
     };
     let mut changes = Changes::default();
     changes.proposals.insert(propose.invoice, Some(proposal));
@@ -66,7 +70,7 @@ pub(super) fn approve(rows: &Rows, approve: &ApproveResolution, slot: Slot) -> D
     };
     let proposal = rows.proposal(facts.invoice).ok_or(Rejection::NothingProposed)?;
     operator_text("the operator's name", &approve.operator)?;
-    if proposal.operator.trim().eq_ignore_ascii_case(approve.operator.trim()) {
+    if is_same_operator(&proposal.operator, &approve.operator) {
         return Err(Rejection::SameOperator);
     }
     // The proposer may have thought again since the approver looked.
@@ -78,10 +82,20 @@ pub(super) fn approve(rows: &Rows, approve: &ApproveResolution, slot: Slot) -> D
             Outcome::Paid { receipt: receipt.clone(), amount: invoice.amount_due() }
         }
         Resolution::NotPaid => Outcome::NotPaid(NotPaidProof::Operators {
-            reference: format!("{} ({}, {})", proposal.reference, proposal.operator, approve.operator),
+            reference: format!("{} ({}, {})", proposal.reference, proposal.operator, approve.operator.trim()),
         }),
     };
-    conclude(rows, invoice, attempt, facts, &outcome, approve.at, slot)
+    let (accepted, mut changes) = conclude(rows, invoice, attempt, facts, &outcome, approve.at, slot)?;
+    let approval = Approval { operator: approve.operator.trim().to_owned(), at: approve.at };
+    changes.proposals.insert(facts.invoice, Some(Proposal { approved: Some(approval), ..proposal.clone() }));
+    Ok((accepted, changes))
+}
+
+/// Names differ only if their letters and digits do: case, spaces and dots make no second person.
+fn is_same_operator(one: &str, other: &str) -> bool {
+    let letters =
+        |name: &str| name.to_lowercase().chars().filter(|c| c.is_alphanumeric()).collect::<String>();
+    letters(one) == letters(other)
 }
 
 pub(super) fn raise_incident(rows: &Rows, raise: &RaiseIncident) -> (Accepted, Changes) {

@@ -23,6 +23,7 @@ pub fn run(place: &Place, command: &Command) -> anyhow::Result<()> {
             Some(path) => line(format!("{} is fine.", path.display())),
             None => line("The configuration is fine (defaults; name a file with --config)."),
         },
+        Command::Show if place.json => crate::output::json(&config),
         Command::Show => line(toml::to_string_pretty(&config)?.trim_end()),
     }
     Ok(())

@@ -36,9 +36,10 @@ pub enum Command {
 }
 
 fn kind(text: &str) -> Result<IncidentKind, String> {
-    IncidentKind::from_name(text).ok_or_else(|| {
-        "the kinds that can be corrected are paid_after_refund and not_paid_after_confirm".to_owned()
-    })
+    match IncidentKind::from_name(text) {
+        Some(kind @ (IncidentKind::PaidAfterRefund | IncidentKind::NotPaidAfterConfirm)) => Ok(kind),
+        _ => Err("only paid_after_refund and not_paid_after_confirm can be corrected".to_owned()),
+    }
 }
 
 /// Runs one.

@@ -173,6 +173,7 @@ async fn show(
             .iter()
             .map(|p| json!({"step": p.step, "account": p.account.to_string(), "amount_rupiah": p.amount, "at": rfc3339(p.at)}))
             .collect();
+        value["proposal"] = json!(operations.store().proposal(number).await?);
         if reveal {
             value["customer_number"] = json!(presentment.nik());
             value["customer_name"] = json!(presentment.bill().map(|bill| &bill.owner_name));
@@ -234,6 +235,15 @@ async fn show(
             table.row(["refunded", &time(*settled_at)]);
             table.row(["proof", &proof_text(proof)]);
         }
+    }
+    let proposal = operations.store().proposal(number).await?;
+    if let Some(proposal) = &proposal {
+        let word = super::pending::word(&proposal.resolution);
+        let proposed = format!("{word}, by {}, {}", proposal.operator, time(proposal.at));
+        table.row(["proposed by hand", &proposed]);
+        table.row(["relying on", &format!("{} ({})", proposal.reference, proposal.reason)]);
+        let approved = proposal.approved.as_ref().map(|a| format!("by {}, {}", a.operator, time(a.at)));
+        table.row(["approved", approved.as_deref().unwrap_or("no")]);
     }
     table.print("");
     if !postings.is_empty() {

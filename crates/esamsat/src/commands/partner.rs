@@ -4,7 +4,7 @@ use super::{EnvironmentName, amount, username};
 use crate::{
     config::{Config, Place},
     gateway,
-    output::{self, Table, rupiah},
+    output::{self, Fault, Table, rupiah},
 };
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -116,11 +116,11 @@ impl Password {
         std::io::stdin().take(1_000).read_to_string(&mut text).context("failed to read the password")?;
         let password = text.trim_end_matches(['\r', '\n']);
         let length = password.chars().count();
-        anyhow::ensure!(
-            (8..=domain::limits::password_chars_max).contains(&length),
-            "the password has {length} characters; it must have 8 to {}",
-            domain::limits::password_chars_max
-        );
+        if !(8..=domain::limits::password_chars_max).contains(&length) {
+            let max = domain::limits::password_chars_max;
+            let text = format!("the password has {length} characters; it must have 8 to {max}");
+            return Err(Fault::Usage(text).into());
+        }
         Ok((Secret::new(password), false))
     }
 }
@@ -176,14 +176,15 @@ pub async fn run(place: &Place, command: Command) -> anyhow::Result<()> {
 }
 
 fn networks_of(texts: &[String]) -> anyhow::Result<Vec<String>> {
-    engine::parse_networks(texts.iter().map(String::as_str))
-        .map_err(|text| anyhow::anyhow!("{text:?} is no network; write 192.0.2.0/24 or a single address"))
+    engine::parse_networks(texts.iter().map(String::as_str)).map_err(|text| {
+        Fault::Usage(format!("{text:?} is no network; write 192.0.2.0/24 or a single address")).into()
+    })
 }
 
 async fn register(operations: &Operations, add: Add, json: bool) -> anyhow::Result<()> {
     let ids = Ids::from_system();
     let agent_code = AgentCode::parse(&add.agent).ok_or_else(|| {
-        anyhow::anyhow!("{:?} is no agent code; it has 1 to 20 letters, digits and dashes", add.agent)
+        Fault::Usage(format!("{:?} is no agent code; it has 1 to 20 letters, digits and dashes", add.agent))
     })?;
     let allowed_networks = networks_of(&add.allow)?;
     let (password, made_up) = add.password.get(&ids)?;

@@ -132,7 +132,8 @@ async fn settle(operations: &Operations, approve: Approve, json: bool) -> anyhow
     Ok(())
 }
 
-fn word(resolution: &Resolution) -> &'static str {
+/// `paid` or `not paid`.
+pub fn word(resolution: &Resolution) -> &'static str {
     match resolution {
         Resolution::Paid { .. } => "paid",
         Resolution::NotPaid => "not paid",

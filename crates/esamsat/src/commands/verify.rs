@@ -19,11 +19,11 @@ pub async fn run(place: &Place) -> anyhow::Result<ExitCode> {
     }
     let checked = &report.checked;
     line(format!("{}, checked as of one moment:", config.database().display()));
-    line(format!("  {} postings in {} steps, each to sum to zero", checked.postings, checked.steps));
-    line(format!("  {} accounts, each balance to be the sum of its postings", checked.accounts));
-    line(format!("  all balances together, to be Rp 0: Rp {}", checked.sum_of_balances));
+    line(format!("  {} postings in {} steps: must sum to zero in each", checked.postings, checked.steps));
+    line(format!("  {} accounts: each balance must be the sum of its postings", checked.accounts));
+    line(format!("  all balances together: Rp {} (must be 0)", checked.sum_of_balances));
     for (state, count) in &checked.invoices {
-        line(format!("  {count} invoices in {state}, each against its postings, claims and events"));
+        line(format!("  {count} in {state}: postings, claims and events must be those of the state"));
     }
     line(format!(
         "  {} manual entries, {} claims, {} events",

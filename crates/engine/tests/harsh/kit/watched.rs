@@ -249,6 +249,10 @@ impl Store for Watched {
         self.read(|store| store.proposals())
     }
 
+    fn proposal(&self, number: InvoiceNumber) -> BoxFuture<'_, Result<Option<Proposal>, Error>> {
+        self.read(move |store| store.proposal(number))
+    }
+
     fn upstreams(&self) -> BoxFuture<'_, Result<Vec<(String, UpstreamId)>, Error>> {
         self.read(|store| store.upstreams())
     }
