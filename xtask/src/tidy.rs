@@ -42,8 +42,8 @@ const ARROWS: [(&str, &[&str]); 8] = [
 const README_COMMANDS: [&str; 2] = ["cargo run --release -- demo", TEST_COMMAND];
 const TEST_COMMAND: &str = "cargo xtask test";
 
-/// Folders that belong to one machine only.
-const MACHINE_FOLDERS: [&str; 3] = ["/work/", "/root/", "/home/"];
+/// Folders that belong to one machine only; the checkout's own is another.
+const MACHINE_FOLDERS: [&str; 2] = ["/root/", "/home/"];
 
 /// Words that send cargo or pip to another registry than everybody's.
 const REGISTRY_WORDS: [&str; 6] =
@@ -180,8 +180,10 @@ fn declared_module(line: &str) -> Option<&str> {
 /// Nothing names a folder of somebody's machine.
 fn machine(repository: &Path) -> Result<Vec<String>> {
     let mut findings = Vec::new();
+    let checkout = format!("{}/", repository.canonicalize()?.display());
     each_line(repository, |shown, number, line| {
-        if MACHINE_FOLDERS.iter().any(|folder| names_folder(line, folder)) {
+        let mut folders = MACHINE_FOLDERS.iter().copied().chain([checkout.as_str()]);
+        if folders.any(|folder| names_folder(line, folder)) {
             findings.push(format!("{shown}:{number} names a folder of one machine"));
         }
     })?;
@@ -334,9 +336,9 @@ mod tests {
             ("see /root/notes", true),
             ("\"/home/somebody/file\"", true),
             ("file:///home/somebody", true),
-            ("~/work/notes", false),
-            ("src/work/mod.rs", false),
-            ("$HOME/work/notes", false),
+            ("~/home/notes", false),
+            ("src/home/mod.rs", false),
+            ("$HOME/home/notes", false),
             ("/homework/", false),
         ] {
             assert_eq!(MACHINE_FOLDERS.iter().any(|folder| names_folder(line, folder)), is_named, "{line}");
