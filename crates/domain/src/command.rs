@@ -5,6 +5,7 @@
 
 use crate::{
     invoice::{BankReceipt, Invoice, InvoiceNumber, NotPaidProof, Presentment},
+    lease::{Fence, Lease},
     ledger::{Account, AccountKind, Slot},
     money::Rupiah,
     partner::{PartnerId, PartnerStatus},
@@ -62,6 +63,19 @@ pub enum Command {
         /// Whose bills.
         upstream: UpstreamId,
     },
+    /// Take, renew or give up a lease. → [`Accepted::Lease`]
+    ChangeLease(Box<ChangeLease>),
+}
+
+/// See [`Command::ChangeLease`].
+#[derive(Clone, Debug)]
+pub struct ChangeLease {
+    /// Which lease.
+    pub name: String,
+    /// As it was last seen; if it has changed since, nothing is done.
+    pub seen: Option<Lease>,
+    /// Who holds it from now on; empty to give it up.
+    pub holder: String,
 }
 
 /// See [`Command::RecordInquiry`].
@@ -172,6 +186,8 @@ pub struct SettlePayment {
     pub facts: PaymentFacts,
     /// What became of it.
     pub outcome: Outcome,
+    /// The lease under which it was found out, if it was under one.
+    pub fence: Option<Fence>,
     /// Now.
     pub at: Timestamp,
 }
@@ -297,7 +313,10 @@ impl Command {
                 begin.facts.add_keys(keys);
                 keys.partners.insert(begin.facts.partner);
             }
-            Self::SettlePayment(settle) => settle.facts.add_settlement_keys(slot, keys),
+            Self::SettlePayment(settle) => {
+                settle.facts.add_settlement_keys(slot, keys);
+                keys.fences.extend(settle.fence.as_ref().map(|fence| fence.name.clone()));
+            }
             Self::ProposeResolution(propose) => {
                 keys.invoices.insert(propose.invoice);
                 keys.proposals.insert(propose.invoice);
@@ -346,6 +365,9 @@ impl Command {
             Self::ResetSandbox { .. } => {
                 keys.counters.insert(Counter::SandboxReset);
             }
+            Self::ChangeLease(change) => {
+                keys.leases.insert(change.name.clone());
+            }
         }
     }
 
@@ -354,6 +376,17 @@ impl Command {
         match self {
             Self::RecordInquiry(record) => Some(record.invoice.partner),
             Self::BeginPayment(begin) => Some(begin.facts.partner),
+            _ => None,
+        }
+    }
+
+    /// Whose accounts the command moves money between; none for what moves no partner's money.
+    pub fn partner_charged(&self) -> Option<PartnerId> {
+        match self {
+            Self::BeginPayment(begin) => Some(begin.facts.partner),
+            Self::SettlePayment(settle) => Some(settle.facts.partner),
+            Self::ApproveResolution(approve) => Some(approve.facts.partner),
+            Self::TopUp(top_up) => Some(top_up.partner),
             _ => None,
         }
     }
@@ -367,6 +400,7 @@ impl Command {
                 | Self::ProposeResolution(_)
                 | Self::CorrectIncident(_)
                 | Self::RaiseIncident(_)
+                | Self::ChangeLease(_)
         )
     }
 }
@@ -420,6 +454,8 @@ pub enum Accepted {
     Upstream(UpstreamId),
     /// The manual entry's number.
     Entry(i64),
+    /// The lease as it stands now.
+    Lease(Lease),
 }
 
 /// Which rule a command would have broken. In the order in which they are checked.
@@ -494,6 +530,9 @@ pub enum Rejection {
     /// A number, amount or text is outside its limits: which.
     #[error("{0} is outside its limits")]
     OutOfLimits(&'static str),
+    /// The lease was lost, or has changed since it was seen.
+    #[error("the lease is another's by now")]
+    LeaseLost,
     /// All numbers are given out.
     #[error("no numbers are left")]
     NumbersExhausted,

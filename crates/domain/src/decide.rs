@@ -38,6 +38,7 @@ pub fn decide(rows: &Rows, command: &Command, slot: Slot) -> Decided {
         Command::SaveProduct(product) => admin::save_product(product),
         Command::RegisterUpstream { name } => admin::register_upstream(rows, name),
         Command::ResetSandbox { upstream } => Ok(admin::reset_sandbox(rows, *upstream)),
+        Command::ChangeLease(change) => admin::change_lease(rows, change),
     }
 }
 

@@ -5,6 +5,7 @@
 
 use crate::{
     invoice::{Invoice, InvoiceNumber, Presentment},
+    lease::Lease,
     ledger::{Account, Posting},
     money::Rupiah,
     partner::{Partner, PartnerId},
@@ -108,6 +109,10 @@ pub struct Keys {
     pub balances: BTreeSet<Account>,
     /// Counters.
     pub counters: BTreeSet<Counter>,
+    /// Leases to be changed, by name.
+    pub leases: BTreeSet<String>,
+    /// Leases that are relied on, by name.
+    pub fences: BTreeSet<String>,
 }
 
 /// The loaded rows. A key that is here without a value was looked for and is not there.
@@ -129,6 +134,8 @@ pub struct Rows {
     pub balances: BTreeMap<Account, Rupiah>,
     /// Counters: the last number given out; zero if none was.
     pub counters: BTreeMap<Counter, i64>,
+    /// Leases.
+    pub leases: BTreeMap<String, Option<Lease>>,
 }
 
 /// What is missing is a bug in `Command::keys`.
@@ -175,6 +182,11 @@ impl Rows {
         *self.counters.get(&counter).expect(UNNAMED)
     }
 
+    /// A loaded lease.
+    pub fn lease(&self, name: &str) -> Option<&Lease> {
+        self.leases.get(name).expect(UNNAMED).as_ref()
+    }
+
     /// Makes the changes visible to the decisions that follow in the batch.
     pub fn absorb(&mut self, changes: &Changes) {
         for (key, row) in &changes.partners {
@@ -200,6 +212,9 @@ impl Rows {
         }
         for (key, value) in &changes.counters {
             self.counters.insert(*key, *value);
+        }
+        for (name, lease) in &changes.leases {
+            self.leases.insert(name.clone(), Some(lease.clone()));
         }
     }
 }
@@ -227,6 +242,8 @@ pub struct Changes {
     pub balances: BTreeMap<Account, Rupiah>,
     /// Counters to write.
     pub counters: BTreeMap<Counter, i64>,
+    /// Leases to write.
+    pub leases: BTreeMap<String, Lease>,
     /// Postings to add.
     pub postings: Vec<Posting>,
     /// Events to add to the outbox.
@@ -248,6 +265,7 @@ impl Changes {
         self.incidents.extend(later.incidents);
         self.balances.extend(later.balances);
         self.counters.extend(later.counters);
+        self.leases.extend(later.leases);
         self.postings.extend(later.postings);
         self.events.extend(later.events);
         self.entries.extend(later.entries);

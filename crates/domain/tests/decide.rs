@@ -189,7 +189,7 @@ fn begin() -> BeginPayment {
 
 fn event(name: &str) -> Command {
     let settle =
-        |outcome| Command::SettlePayment(Box::new(SettlePayment { facts: facts(), outcome, at: second(5) }));
+        |outcome| Command::SettlePayment(Box::new(SettlePayment { facts: facts(), outcome, fence: None, at: second(5) }));
     let not_found = |seconds| settle(Outcome::NotPaid(NotPaidProof::NotFound { asked_at: second(seconds) }));
     let paid = |amount| settle(Outcome::Paid { receipt: receipt(), amount: Rupiah::new(amount) });
     match name {

@@ -126,6 +126,7 @@ pub(crate) fn reason_of(rejection: &Rejection) -> Refusal {
         | Rejection::ReferenceUsed
         | Rejection::UsernameTaken
         | Rejection::OutOfLimits(_)
+        | Rejection::LeaseLost
         | Rejection::NumbersExhausted
         | Rejection::Impossible => Reason::Internal.into(),
     }

@@ -80,6 +80,7 @@ impl Engine {
         let command = Command::SettlePayment(Box::new(SettlePayment {
             facts: facts.clone(),
             outcome: outcome.clone(),
+            fence,
             at: self.clock.now(),
         }));
         match self.journal.submit(command).await {

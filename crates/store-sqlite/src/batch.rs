@@ -123,6 +123,14 @@ fn load(connection: &Connection, keys: &Keys) -> Result<Rows, Failure> {
             rows.counters.insert(*counter, value.unwrap_or(0));
         }
     }
+    if !keys.leases.is_empty() || !keys.fences.is_empty() {
+        let mut select =
+            connection.prepare_cached("SELECT name, holder, token, renewals FROM lease WHERE name = ?1")?;
+        for name in keys.leases.union(&keys.fences) {
+            let lease = optional(&mut select, [name], columns::lease)?;
+            rows.leases.insert(name.clone(), lease.map(|(_, lease)| lease));
+        }
+    }
     Ok(rows)
 }
 
@@ -316,6 +324,14 @@ fn write_rare(connection: &Connection, changes: &Changes) -> Result<(), Failure>
                 incident.count,
                 incident.corrected_by,
             ],
+        )?;
+    }
+    for (name, lease) in &changes.leases {
+        connection.execute(
+            "INSERT INTO lease (name, holder, token, renewals) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, token = excluded.token,
+                 renewals = excluded.renewals",
+            params![name, lease.holder, lease.token, lease.renewals],
         )?;
     }
     for (number, proposal) in &changes.proposals {

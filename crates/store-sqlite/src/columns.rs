@@ -5,7 +5,7 @@
 
 use crate::failure::{Failure, Unreadable};
 use domain::{
-    Attempt, BankReceipt, BusinessDate, ChassisNumber, Environment, Invoice, InvoiceNumber, PartnerId,
+    Attempt, BankReceipt, BusinessDate, ChassisNumber, Environment, Invoice, InvoiceNumber, Lease, PartnerId,
     PaymentCode, Posting, ProductCode, Rupiah, State, Timestamp, UpstreamId,
     ledger::{Account, Step},
     record::{Entry, EntryKind, Event, EventKind, Incident, IncidentKind},
@@ -227,6 +227,11 @@ pub(crate) fn incident(row: &Row<'_>) -> Result<Incident, Failure> {
         })
     };
     read().map_err(|what| Failure::unreadable("incident", invoice, &what))
+}
+
+/// Reads `name, holder, token, renewals`.
+pub(crate) fn lease(row: &Row<'_>) -> Result<(String, Lease), Failure> {
+    Ok((row.get(0)?, Lease { holder: row.get(1)?, token: row.get(2)?, renewals: row.get(3)? }))
 }
 
 fn moment(row: &Row<'_>, index: usize) -> Result<Timestamp, Unreadable> {

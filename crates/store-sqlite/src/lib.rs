@@ -24,7 +24,7 @@ pub use open::{Open, OpenError, OpenOptions};
 
 use checkpoint::Checkpoints;
 use domain::{
-    Decision, Environment, Invoice, InvoiceNumber, Partner, Posting, Product, Rupiah, Timestamp, UpstreamId,
+    Decision, Environment, Invoice, InvoiceNumber, Lease, Partner, Posting, Product, Rupiah, Timestamp, UpstreamId,
     Username,
     ledger::Account,
     record::{Entry, Event, Incident, Proposal},
@@ -310,6 +310,14 @@ impl Store for SqliteStore {
 
     fn upstreams(&self) -> BoxFuture<'_, Result<Vec<(String, UpstreamId)>, Error>> {
         self.read(query::upstreams)
+    }
+
+    fn leases(&self) -> BoxFuture<'_, Result<Vec<(String, Lease)>, Error>> {
+        self.read(query::leases)
+    }
+
+    fn size_bytes(&self) -> BoxFuture<'_, Result<u64, Error>> {
+        self.read(query::size_bytes)
     }
 
     fn events(&self, after: i64, limit: u32) -> BoxFuture<'_, Result<Vec<(i64, Event)>, Error>> {

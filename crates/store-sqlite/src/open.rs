@@ -19,7 +19,8 @@ use std::{
 const APPLICATION_ID: i64 = 0x6553_4154;
 
 /// In order; the position counts from one. Append only.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_initial.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("../migrations/0001_initial.sql"), include_str!("../migrations/0002_lease.sql")];
 
 /// How long a lock of another process is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -9,7 +9,7 @@ use crate::{
     failure::Failure,
 };
 use domain::{
-    Environment, Invoice, InvoiceNumber, Partner, Posting, Product, Rupiah, UpstreamId, Username,
+    Environment, Invoice, InvoiceNumber, Lease, Partner, Posting, Product, Rupiah, UpstreamId, Username,
     ledger::{Account, AccountKind},
     record::{Entry, Event, Incident, Proposal},
     rows::Claim,
@@ -258,6 +258,17 @@ pub(crate) fn upstreams(connection: &Connection) -> Result<Vec<(String, Upstream
     // After `b/` comes `b0` in order of bytes.
     let sql = "SELECT substr(key, 3), owner FROM claim WHERE key > 'b/' AND key < 'b0' ORDER BY key";
     all(connection, sql, (), |row| Ok((row.get(0)?, UpstreamId(row.get(1)?))))
+}
+
+pub(crate) fn leases(connection: &Connection) -> Result<Vec<(String, Lease)>, Failure> {
+    let sql = "SELECT name, holder, token, renewals FROM lease ORDER BY name";
+    all(connection, sql, (), columns::lease)
+}
+
+pub(crate) fn size_bytes(connection: &Connection) -> Result<u64, Failure> {
+    let sql = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
+    let bytes: i64 = connection.query_row(sql, (), |row| row.get(0))?;
+    Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
 pub(crate) fn events(connection: &Connection, after: i64, limit: u32) -> Result<Vec<(i64, Event)>, Failure> {

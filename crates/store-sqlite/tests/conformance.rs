@@ -21,9 +21,9 @@ impl Database for File {
 }
 
 #[expect(clippy::unused_async, reason = "backends with a server must wait for it")]
-async fn fresh() -> Option<File> {
+async fn fresh() -> File {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    Some(File { path: directory.path().join("esamsat.db"), _directory: directory })
+    File { path: directory.path().join("esamsat.db"), _directory: directory }
 }
 
 store::conformance!(fresh);

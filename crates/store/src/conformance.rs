@@ -4,7 +4,7 @@
 //! case:
 //!
 //! ```text
-//! async fn fresh() -> Option<MyDatabase> { … }
+//! async fn fresh() -> MyDatabase { … }
 //! store::conformance!(fresh);
 //! ```
 //!
@@ -38,8 +38,7 @@ pub trait Database: Send + Sync {
     fn open(&self) -> BoxFuture<'_, Arc<dyn Store>>;
 }
 
-/// Makes a test of every case. `$fresh` is an async function that gives an `Option` of a fresh
-/// [`Database`]; with `None` (no server to be had) the case is passed over.
+/// Makes a test of every case. `$fresh` is an async function that gives a fresh [`Database`].
 #[macro_export]
 macro_rules! conformance {
     ($fresh:path) => {
@@ -82,9 +81,7 @@ macro_rules! conformance {
         $(
             #[::tokio::test]
             async fn $case() {
-                if let Some(database) = $fresh().await {
-                    $crate::conformance::$case(&database).await;
-                }
+                $crate::conformance::$case(&$fresh().await).await;
             }
         )*
     };

@@ -10,7 +10,7 @@ pub mod conformance;
 pub mod model;
 
 use domain::{
-    BusinessDate, Command, Decision, Environment, Invoice, InvoiceNumber, Partner, PartnerId, Posting,
+    BusinessDate, Command, Decision, Environment, Invoice, InvoiceNumber, Lease, Partner, PartnerId, Posting,
     Product, Rejection, Rupiah, Slot, Timestamp, UpstreamId, Username,
     invoice::Presentment,
     ledger::Account,
@@ -200,12 +200,19 @@ pub trait Store: Send + Sync + 'static {
     /// Upstreams by name, with their numbers.
     fn upstreams(&self) -> BoxFuture<'_, Result<Vec<(String, UpstreamId)>, Error>>;
 
-    /// Events with positions above `after`, oldest first, each with its position in the outbox.
+    /// Leases by name, with the name of each.
+    fn leases(&self) -> BoxFuture<'_, Result<Vec<(String, Lease)>, Error>>;
+
+    /// Events with positions above `after`, oldest first, each with its position in the outbox. None ever
+    /// turns up later at a position that was passed.
     fn events(&self, after: i64, limit: u32) -> BoxFuture<'_, Result<Vec<(i64, Event)>, Error>>;
 
     /// Hands over, as of one moment: all balances, claims and entries; then postings by subject and step;
     /// then invoices by number; then events by position.
     fn audit(&self, visit: AuditVisitor) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// Bytes that the rows and their indexes take on disk.
+    fn size_bytes(&self) -> BoxFuture<'_, Result<u64, Error>>;
 
     /// Whether new work can be written now; the error says why not.
     fn check(&self) -> BoxFuture<'_, Result<(), Error>>;

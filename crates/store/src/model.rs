@@ -9,7 +9,7 @@
 
 use crate::{AuditRow, AuditVisitor, Batch, BatchId, Error, InvoiceFilter, Store, StoredInvoice};
 use domain::{
-    Decision, Environment, Invoice, InvoiceNumber, Partner, PartnerId, Posting, Product, ProductCode, Rupiah,
+    Decision, Environment, Invoice, InvoiceNumber, Lease, Partner, PartnerId, Posting, Product, ProductCode, Rupiah,
     State, Timestamp, UpstreamId, Username,
     invoice::Presentment,
     ledger::{Account, Step},
@@ -67,6 +67,7 @@ struct Committed {
     incidents: BTreeMap<IncidentKey, Incident>,
     balances: BTreeMap<Account, Rupiah>,
     counters: BTreeMap<Counter, i64>,
+    leases: BTreeMap<String, Lease>,
     postings: BTreeMap<(i64, Step, Account), Posting>,
     /// The position of an event is its index, counted from 1.
     events: Vec<Event>,
@@ -170,6 +171,7 @@ impl Committed {
                 .iter()
                 .map(|counter| (*counter, self.counters.get(counter).copied().unwrap_or(0)))
                 .collect(),
+            leases: keys.leases.union(&keys.fences).map(|name| (name.clone(), self.leases.get(name).cloned())).collect(),
         }
     }
 
@@ -205,6 +207,7 @@ impl Committed {
         self.incidents.extend(changes.incidents);
         self.balances.extend(changes.balances);
         self.counters.extend(changes.counters);
+        self.leases.extend(changes.leases);
         self.events.extend(changes.events);
         self.entries.extend(changes.entries.into_iter().map(|entry| (entry.number, entry)));
         for posting in changes.postings {
@@ -418,6 +421,10 @@ impl Store for Model {
         })
     }
 
+    fn leases(&self) -> BoxFuture<'_, Result<Vec<(String, Lease)>, Error>> {
+        self.read(|rows| rows.leases.iter().map(|(name, lease)| (name.clone(), lease.clone())).collect())
+    }
+
     fn events(&self, after: i64, limit: u32) -> BoxFuture<'_, Result<Vec<(i64, Event)>, Error>> {
         self.read(move |rows| {
             (1..)
@@ -431,6 +438,10 @@ impl Store for Model {
 
     fn audit(&self, mut visit: AuditVisitor) -> BoxFuture<'_, Result<(), Error>> {
         self.read(move |rows| rows.audit(&mut visit))
+    }
+
+    fn size_bytes(&self) -> BoxFuture<'_, Result<u64, Error>> {
+        self.read(|_| 0)
     }
 
     fn check(&self) -> BoxFuture<'_, Result<(), Error>> {

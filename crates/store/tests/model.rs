@@ -21,8 +21,8 @@ impl Database for Shared {
 }
 
 #[expect(clippy::unused_async, reason = "backends with a server must wait for it")]
-async fn fresh() -> Option<Shared> {
-    Some(Shared(Model::new()))
+async fn fresh() -> Shared {
+    Shared(Model::new())
 }
 
 store::conformance!(fresh);

@@ -1,9 +1,10 @@
-//! Partners, products, upstreams, number blocks, and the sandbox.
+//! Partners, products, upstreams, number blocks, leases, and the sandbox.
 
 use super::{Decided, amount_in_limits, next, operator_text};
 use crate::{
-    command::{Accepted, AddPartner, PartnerChange, Rejection},
+    command::{Accepted, AddPartner, ChangeLease, PartnerChange, Rejection},
     invoice::InvoiceNumber,
+    lease::Lease,
     ledger::Account,
     limits,
     partner::{Partner, PartnerId, PartnerStatus},
@@ -102,4 +103,22 @@ pub(super) fn reset_sandbox(rows: &Rows, upstream: UpstreamId) -> (Accepted, Cha
     changes.release_settled_sandbox_claims.insert(upstream);
     next(rows, &mut changes, Counter::SandboxReset);
     (Accepted::Done, changes)
+}
+
+/// Compare and set. Its holder's renewals count up; with every other holder, and with none, the token does.
+pub(super) fn change_lease(rows: &Rows, change: &ChangeLease) -> Decided {
+    let stands = rows.lease(&change.name);
+    if stands != change.seen.as_ref() {
+        return Err(Rejection::LeaseLost);
+    }
+    let holder = change.holder.clone();
+    let lease = match stands {
+        Some(lease) if lease.holder == holder => {
+            Lease { holder, token: lease.token, renewals: lease.renewals + 1 }
+        }
+        _ => Lease { holder, token: stands.map_or(0, |lease| lease.token) + 1, renewals: 0 },
+    };
+    let mut changes = Changes::default();
+    changes.leases.insert(change.name.clone(), lease.clone());
+    Ok((Accepted::Lease(lease), changes))
 }

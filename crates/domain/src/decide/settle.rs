@@ -15,6 +15,11 @@ pub(super) fn settle_payment(rows: &Rows, settle: &SettlePayment, slot: Slot) ->
     if PaymentFacts::of(invoice).as_ref() != Some(&settle.facts) {
         return Err(Rejection::InvoiceUnknown);
     }
+    if let Some(fence) = &settle.fence
+        && rows.lease(&fence.name).is_none_or(|lease| lease.token != fence.token)
+    {
+        return Err(Rejection::LeaseLost);
+    }
     match (&invoice.state, &settle.outcome) {
         (State::Failure { .. } | State::Inquiry, _) => Err(Rejection::NotBegun),
         (State::Confirm { .. }, Outcome::Paid { .. }) | (State::Refund { .. }, Outcome::NotPaid(_)) => {

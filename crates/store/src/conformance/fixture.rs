@@ -207,7 +207,12 @@ pub fn not_paid(facts: &PaymentFacts, proof: NotPaidProof) -> Command {
 
 /// Settles a payment.
 pub fn settle(facts: &PaymentFacts, outcome: Outcome) -> Command {
-    Command::SettlePayment(Box::new(SettlePayment { facts: facts.clone(), outcome, at: seconds_later(150) }))
+    Command::SettlePayment(Box::new(SettlePayment {
+        facts: facts.clone(),
+        outcome,
+        fence: None,
+        at: seconds_later(150),
+    }))
 }
 
 /// Proposes how an open payment ends.
@@ -243,7 +248,9 @@ pub async fn dump(store: &dyn Store) -> Vec<String> {
     lines.extend(store.incidents(u32::MAX).await.expect(told).iter().map(|row| format!("{row:?}")));
     lines.extend(store.proposals().await.expect(told).iter().map(|row| format!("{row:?}")));
     lines.extend(store.upstreams().await.expect(told).iter().map(|row| format!("{row:?}")));
-    lines.extend(store.events(0, u32::MAX).await.expect(told).iter().map(|row| format!("{row:?}")));
+    // Where an event stands differs between backends; the order does not.
+    lines.extend(store.events(0, u32::MAX).await.expect(told).iter().map(|(_, row)| format!("{row:?}")));
+    lines.extend(store.leases().await.expect(told).iter().map(|row| format!("{row:?}")));
     lines.extend(store.pending(number(-1), u32::MAX).await.expect(told).iter().map(|row| format!("{row:?}")));
     let every = InvoiceFilter { limit: u32::MAX, ..InvoiceFilter::default() };
     lines.extend(store.invoices(every).await.expect(told).iter().map(|row| format!("{row:?}")));

@@ -1,0 +1,89 @@
+//! A schema of its own for every test, on the server that the test run names.
+
+use futures::future::BoxFuture;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::UNIX_EPOCH,
+};
+use store::{Store, conformance::Database};
+use store_postgres::{Address, PostgresStore};
+use tokio_postgres::{Client, NoTls};
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// A schema that is dropped in the end.
+pub(crate) struct Schema {
+    server: String,
+    name: String,
+}
+
+impl Schema {
+    /// A fresh one with the tables.
+    pub(crate) async fn migrated() -> Self {
+        let schema = Self::empty().await;
+        store_postgres::migrate(&schema.address()).await.expect("an empty schema is migrated");
+        schema
+    }
+
+    /// A fresh one without tables.
+    pub(crate) async fn empty() -> Self {
+        let server = std::env::var("TEST_DATABASE_URL").expect(
+            "TEST_DATABASE_URL names a PostgreSQL server; `cargo xtask test` starts one for the whole test run",
+        );
+        let schema = Self { server, name: unique_name() };
+        schema.admin().await.batch_execute(&format!("CREATE SCHEMA {}", schema.name)).await.expect("a schema");
+        schema
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("{}?options=-csearch_path%3D{}", self.server, self.name)
+    }
+
+    pub(crate) fn address(&self) -> Address {
+        Address::parse(&self.url(), None).expect("the address is one")
+    }
+
+    pub(crate) async fn store(&self) -> PostgresStore {
+        PostgresStore::open(self.address()).await.expect("the database opens")
+    }
+
+    /// A connection beside the store's, in the schema.
+    pub(crate) async fn admin(&self) -> Client {
+        let (client, connection) = tokio_postgres::connect(&self.url(), NoTls).await.expect("a connection");
+        tokio::spawn(connection);
+        client
+    }
+}
+
+impl Drop for Schema {
+    fn drop(&mut self) {
+        let drop = format!("DROP SCHEMA {} CASCADE", self.name);
+        let server = self.server.clone();
+        // A thread of its own, since the test's runtime may be ending.
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let (client, connection) =
+                    tokio_postgres::connect(&server, NoTls).await.expect("a connection");
+                tokio::spawn(connection);
+                client.batch_execute(&drop).await.expect("the schema is dropped");
+            });
+        });
+        dropping.join().expect("the schema is dropped");
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a name that no other test run uses")]
+fn unique_name() -> String {
+    let since_epoch = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("test_{}_{}_{}", std::process::id(), since_epoch.as_micros(), COUNT.fetch_add(1, Relaxed))
+}
+
+impl Database for Schema {
+    fn open(&self) -> BoxFuture<'_, Arc<dyn Store>> {
+        Box::pin(async { Arc::new(self.store().await) as Arc<dyn Store> })
+    }
+}

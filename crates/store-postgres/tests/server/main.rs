@@ -1,0 +1,7 @@
+//! PostgreSQL keeps the suite, tells random histories as the model does, and settles what a lost connection
+//! leaves open. The server is the one that `TEST_DATABASE_URL` names; `cargo xtask test` starts one.
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod kit;
