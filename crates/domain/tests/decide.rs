@@ -3,6 +3,7 @@
 //! Every event is tried on an invoice in every state. What it does to the books is told as the words of the
 //! postings, so that a line shows the whole effect.
 
+use std::collections::BTreeMap;
 use domain::{
     Accepted, AgentCode, Attempt, BankReceipt, ChassisNumber, Command, Environment, Invoice, InvoiceNumber,
     NotPaidProof, Partner, PartnerId, PartnerStatus, PaymentCode, ProductCode, Reason, Rejection, Rupiah,
@@ -168,6 +169,7 @@ impl World {
                 })
                 .collect(),
             counters: keys.counters.iter().map(|counter| (*counter, 0)).collect(),
+            leases: BTreeMap::new(),
         }
     }
 
@@ -188,8 +190,14 @@ fn begin() -> BeginPayment {
 }
 
 fn event(name: &str) -> Command {
-    let settle =
-        |outcome| Command::SettlePayment(Box::new(SettlePayment { facts: facts(), outcome, fence: None, at: second(5) }));
+    let settle = |outcome| {
+        Command::SettlePayment(Box::new(SettlePayment {
+            facts: facts(),
+            outcome,
+            fence: None,
+            at: second(5),
+        }))
+    };
     let not_found = |seconds| settle(Outcome::NotPaid(NotPaidProof::NotFound { asked_at: second(seconds) }));
     let paid = |amount| settle(Outcome::Paid { receipt: receipt(), amount: Rupiah::new(amount) });
     match name {

@@ -4,11 +4,16 @@
 //! in one transaction; then everybody is answered. So one fsync serves many, and with nobody waiting a
 //! batch is one command with no added delay.
 //!
+//! There may be several such lanes, each with a share of the house accounts. One partner's money always moves
+//! in one lane, so that lanes seldom wait for each other's rows; nothing but speed depends on it.
+//!
 //! - Settlements have a lane of their own, served first and never refused.
 //! - Partners take turns, in order within each.
 //! - The queue is bounded: a full one refuses at once, before anything is done.
 //! - A batch whose rows the store refuses is split until the culprit stands alone.
 //! - A lost commit answer is settled by the batch id before anybody is answered.
+//! - While the store is away everything but settlements is refused at once, and the store is asked now and
+//!   then whether it is back.
 //! - When the store can no longer be trusted, the journal stops for good and the process must exit.
 
 use crate::{Ids, limits};
@@ -79,6 +84,11 @@ impl Queue {
         batch
     }
 
+    /// Everything but settlements.
+    fn take_waiting(&mut self) -> Vec<Job> {
+        std::iter::from_fn(|| self.pop_turn()).collect()
+    }
+
     fn pop_turn(&mut self) -> Option<Job> {
         let partner = self.turns.pop_front()?;
         let own = self.waiting.get_mut(&partner).expect("a partner with a turn has something waiting");
@@ -93,7 +103,15 @@ impl Queue {
     }
 }
 
-/// What the journal is doing.
+/// How the store was left.
+enum Standing {
+    /// It answers.
+    Well,
+    /// It does not; why.
+    Away(String),
+}
+
+/// What a lane is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Phase {
     Running,
@@ -110,24 +128,42 @@ struct Shared {
     queue_max: usize,
     wake: Notify,
     phase: watch::Sender<Phase>,
+    /// Why nothing can be written just now.
+    away: Mutex<Option<String>>,
 }
 
-/// The handle; the task behind it ends with [`Journal::stop`] or a store that cannot be trusted.
+/// The handle; the tasks behind it end with [`Journal::stop`] or a store that cannot be trusted.
 pub(crate) struct Journal {
-    shared: Arc<Shared>,
+    lanes: Vec<Lane>,
 }
 
 impl Journal {
-    pub(crate) fn start(store: Arc<dyn Store>, ids: Arc<Ids>, slot: Slot, queue_max: usize) -> Self {
-        let shared = Arc::new(Shared {
-            queue: Mutex::default(),
-            queue_max,
-            wake: Notify::new(),
-            phase: watch::Sender::new(Phase::Running),
-        });
-        let writer = Writer { shared: Arc::clone(&shared), store, ids, slot };
-        tokio::spawn(writer.run());
-        Self { shared }
+    /// Starts a lane for every slot; they share what may be queued.
+    pub(crate) fn start(store: &Arc<dyn Store>, ids: &Arc<Ids>, slots: &[Slot], queue_max: usize) -> Self {
+        let lanes = slots
+            .iter()
+            .map(|slot| {
+                Lane::start(Arc::clone(store), Arc::clone(ids), *slot, queue_max.div_ceil(slots.len()))
+            })
+            .collect();
+        Self { lanes }
+    }
+
+    /// Where a command is written: what moves a partner's money always in one lane, everything else where
+    /// the least is waiting.
+    fn lane(&self, command: &Command) -> &Lane {
+        let place = match command.partner_charged() {
+            Some(partner) => usize::try_from(partner.0).unwrap_or(0) % self.lanes.len(),
+            None if self.lanes.len() == 1 => 0,
+            None => {
+                let depth = |lane: &Lane| {
+                    let queue = lane.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+                    queue.settlements.len() + queue.waiting_count
+                };
+                (0..self.lanes.len()).min_by_key(|place| depth(&self.lanes[*place])).unwrap_or(0)
+            }
+        };
+        &self.lanes[place]
     }
 
     /// Queues a command and waits for its decision. Dropping the future takes nothing back.
@@ -140,11 +176,65 @@ impl Journal {
         &self,
         command: Command,
     ) -> impl Future<Output = Result<Accepted, Failure>> + Send + 'static {
-        let queued = self.queue(command);
+        let queued = self.lane(&command).queue(command);
         async move {
             let stopped = || Failure::Stopped("it ended before the command was decided".to_owned());
             queued?.await.unwrap_or_else(|_| Err(stopped()))
         }
+    }
+
+    /// Why nothing can be written: for good, or just now.
+    pub(crate) fn stopped(&self) -> Option<String> {
+        self.lanes.iter().find_map(|lane| lane.stopped().or_else(|| lane.shared.away()))
+    }
+
+    /// Resolves when a lane has stopped, with the reason.
+    pub(crate) async fn failed(&self) -> String {
+        futures::future::select_all(self.lanes.iter().map(|lane| Box::pin(lane.failed()))).await.0
+    }
+
+    /// Writes what is queued, takes no more, and ends.
+    pub(crate) async fn stop(&self) {
+        futures::future::join_all(self.lanes.iter().map(Lane::stop)).await;
+    }
+}
+
+impl Shared {
+    fn away(&self) -> Option<String> {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Refuses whoever waits, settlements excepted, and from here on whoever comes.
+    fn went_away(&self, why: &str) {
+        *self.away.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
+        let refused = self.queue.lock().unwrap_or_else(PoisonError::into_inner).take_waiting();
+        for job in refused {
+            let _gone = job.answer.send(Err(Failure::Unavailable(why.to_owned())));
+        }
+    }
+
+    fn came_back(&self) {
+        *self.away.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// One writer and its queue.
+struct Lane {
+    shared: Arc<Shared>,
+}
+
+impl Lane {
+    fn start(store: Arc<dyn Store>, ids: Arc<Ids>, slot: Slot, queue_max: usize) -> Self {
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            queue_max,
+            wake: Notify::new(),
+            phase: watch::Sender::new(Phase::Running),
+            away: Mutex::default(),
+        });
+        let writer = Writer { shared: Arc::clone(&shared), store, ids, slot };
+        tokio::spawn(writer.run());
+        Self { shared }
     }
 
     fn queue(&self, command: Command) -> Result<oneshot::Receiver<Result<Accepted, Failure>>, Failure> {
@@ -161,8 +251,13 @@ impl Journal {
                 }
                 Phase::Stopping | Phase::Ended => return Err(Failure::Busy),
             }
-            if queue.waiting_count >= self.shared.queue_max && !command.is_settlement() {
-                return Err(Failure::Busy);
+            if !command.is_settlement() {
+                if let Some(why) = self.shared.away() {
+                    return Err(Failure::Unavailable(why));
+                }
+                if queue.waiting_count >= self.shared.queue_max {
+                    return Err(Failure::Busy);
+                }
             }
             queue.push(Job { command, answer });
         }
@@ -170,8 +265,8 @@ impl Journal {
         Ok(decided)
     }
 
-    /// Why the journal has stopped, if it has.
-    pub(crate) fn stopped(&self) -> Option<String> {
+    /// Why the lane has stopped, if it has.
+    fn stopped(&self) -> Option<String> {
         match &*self.shared.phase.borrow() {
             Phase::Failed(why) => Some(why.clone()),
             Phase::Ended => Some("it was shut down".to_owned()),
@@ -179,8 +274,8 @@ impl Journal {
         }
     }
 
-    /// Resolves when the journal has stopped, with the reason.
-    pub(crate) async fn failed(&self) -> String {
+    /// Resolves when the lane has stopped, with the reason.
+    async fn failed(&self) -> String {
         let mut phase = self.shared.phase.subscribe();
         match phase.wait_for(|phase| matches!(phase, Phase::Ended | Phase::Failed(_))).await.as_deref() {
             Ok(Phase::Failed(why)) => why.clone(),
@@ -188,8 +283,7 @@ impl Journal {
         }
     }
 
-    /// Writes what is queued, takes no more, and ends.
-    pub(crate) async fn stop(&self) {
+    async fn stop(&self) {
         self.shared.phase.send_if_modified(|phase| {
             let running = *phase == Phase::Running;
             if running {
@@ -230,7 +324,16 @@ impl Writer {
                 jobs.into_iter().map(|job| (job.command, job.answer)).unzip();
             // After a panic nobody knows what is written; those who wait must not wait for ever.
             let written = AssertUnwindSafe(self.write(commands, answers)).catch_unwind().await;
-            if let Err(why) = written.unwrap_or_else(|_| Err("the store panicked".to_owned())) {
+            let settled = match written.unwrap_or_else(|_| Err("the store panicked".to_owned())) {
+                Ok(Standing::Well) if self.shared.away().is_none() => continue,
+                Ok(Standing::Well) => self.until_back().await,
+                Ok(Standing::Away(why)) => {
+                    self.shared.went_away(&why);
+                    self.until_back().await
+                }
+                Err(why) => Err(why),
+            };
+            if let Err(why) = settled {
                 tracing::error!(%why, "the store can no longer be trusted; the journal stops");
                 break Phase::Failed(why);
             }
@@ -247,25 +350,47 @@ impl Writer {
         }
     }
 
+    /// Asks now and then whether the store is back. It returns as well when the lane is to stop: what is queued
+    /// then has its one try. The error is fatal.
+    async fn until_back(&self) -> Result<(), String> {
+        let mut pause = limits::store_away_pause;
+        loop {
+            match self.store.check().await {
+                Err(store::Error::Fatal(why)) => return Err(why),
+                Err(error) if *self.shared.phase.borrow() != Phase::Stopping => {
+                    self.shared.went_away(&error.to_string());
+                }
+                // Whatever is missing now, it is there to say so.
+                Ok(()) | Err(_) => {
+                    self.shared.came_back();
+                    return Ok(());
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(limits::store_away_pause_max);
+        }
+    }
+
     /// Writes a batch and answers everybody. The error is fatal.
     fn write(
         &self,
         mut commands: Vec<Command>,
         mut answers: Vec<oneshot::Sender<Result<Accepted, Failure>>>,
-    ) -> BoxFuture<'_, Result<(), String>> {
+    ) -> BoxFuture<'_, Result<Standing, String>> {
         Box::pin(async move {
+            let mut standing = Standing::Well;
             let id = self.ids.batch();
             let batch = Batch { id, slot: self.slot, commands: commands.clone() };
             let failure = match self.store.apply(batch).await {
                 Ok(decisions) => {
                     answer_all(answers, decisions);
-                    return Ok(());
+                    return Ok(standing);
                 }
                 Err(store::Error::Ambiguous { reason, decisions }) => {
                     tracing::warn!(%reason, batch = ?id, "a commit's answer was lost; asking for the batch");
                     if self.was_committed(id).await? {
                         answer_all(answers, decisions);
-                        return Ok(());
+                        return Ok(standing);
                     }
                     Failure::Unavailable(reason)
                 }
@@ -273,8 +398,13 @@ impl Writer {
                     tracing::warn!(%reason, commands = commands.len(), "a batch was refused; splitting it");
                     let half = commands.len() / 2;
                     let (later_commands, later_answers) = (commands.split_off(half), answers.split_off(half));
-                    self.write(commands, answers).await?;
-                    return self.write(later_commands, later_answers).await;
+                    if let away @ Standing::Away(_) = self.write(commands, answers).await? {
+                        standing = away;
+                    }
+                    return match self.write(later_commands, later_answers).await? {
+                        Standing::Well => Ok(standing),
+                        away => Ok(away),
+                    };
                 }
                 Err(store::Error::Data(reason)) => {
                     tracing::error!(%reason, "the store refused a command's rows");
@@ -282,6 +412,9 @@ impl Writer {
                 }
                 Err(error @ (store::Error::Full(_) | store::Error::Unavailable(_))) => {
                     tracing::warn!(%error, "a batch was not written");
+                    if let store::Error::Unavailable(_) = &error {
+                        standing = Standing::Away(error.to_string());
+                    }
                     Failure::Unavailable(error.to_string())
                 }
                 Err(store::Error::Fatal(why)) => {
@@ -294,7 +427,7 @@ impl Writer {
             for answer in answers {
                 let _gone = answer.send(Err(failure.clone()));
             }
-            Ok(())
+            Ok(standing)
         })
     }
 
@@ -305,7 +438,10 @@ impl Writer {
             match self.store.batch_committed(id).await {
                 Ok(committed) => return Ok(committed),
                 Err(store::Error::Fatal(why)) => return Err(why),
-                Err(error) => tracing::warn!(%error, batch = ?id, "failed to ask for a batch; asking again"),
+                Err(error) => {
+                    self.shared.went_away(&error.to_string());
+                    tracing::warn!(%error, batch = ?id, "failed to ask for a batch; asking again");
+                }
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(limits::ambiguous_ask_interval * 20);
@@ -340,6 +476,11 @@ mod tests {
     };
     use store::model::Model;
 
+    fn journal(queue_max: usize) -> Journal {
+        let store: Arc<dyn Store> = Arc::new(Model::default());
+        Journal::start(&store, &Arc::new(Ids::seeded(1)), &[Slot(0)], queue_max)
+    }
+
     fn job(command: Command) -> Job {
         Job { command, answer: oneshot::channel().0 }
     }
@@ -369,14 +510,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_refuses_and_settlements_are_never_shed() {
-        let journal = Journal::start(Arc::new(Model::default()), Arc::new(Ids::seeded(1)), Slot(0), 0);
+        let journal = journal(0);
         assert_eq!(journal.submit(own_work()).await, Err(Failure::Busy));
         assert_eq!(journal.submit(settlement()).await, Ok(Accepted::Done));
     }
 
     #[tokio::test]
     async fn a_rejection_harms_nobody_else_and_a_stopped_journal_takes_nothing() {
-        let journal = Journal::start(Arc::new(Model::default()), Arc::new(Ids::seeded(1)), Slot(0), 100);
+        let journal = journal(100);
         let nobody = Command::TopUp(Box::new(TopUp {
             environment: domain::Environment::Sandbox,
             partner: PartnerId(9),

@@ -8,6 +8,7 @@
 //! resolver       ask again about every open payment, as long as it takes
 //! operate        top-ups, partners, products, decisions by hand
 //! verify         re-prove the ledger from its postings
+//! leases         what only one of several gateways does
 //! journal        the one way to change durable state: batches of commands
 //! ```
 //!
@@ -22,6 +23,7 @@ mod ids;
 mod inquire;
 mod invoices;
 mod journal;
+mod leases;
 pub mod limits;
 mod numbers;
 pub mod operate;
@@ -46,7 +48,7 @@ pub use store;
 
 use bank::Bank;
 use domain::{
-    Clock, Partner, PartnerId, Product, Rupiah, Slot, Timestamp, UpstreamId, command::Command,
+    Clock, Partner, PartnerId, Product, Rupiah, Timestamp, UpstreamId, command::Command,
     invoice::Presentment, ledger::Account,
 };
 use std::{collections::HashMap, sync::Arc};
@@ -104,6 +106,7 @@ pub struct Engine {
     clock: Arc<dyn Clock>,
     ids: Arc<Ids>,
     journal: journal::Journal,
+    leases: leases::Leases,
     banks: HashMap<UpstreamId, Arc<dyn Bank>>,
     catalogue: catalogue::Catalogue,
     passwords: authenticate::Passwords,
@@ -130,8 +133,9 @@ impl Engine {
         clock: Arc<dyn Clock>,
         ids: Arc<Ids>,
     ) -> Result<Arc<Self>, StartError> {
-        let journal =
-            journal::Journal::start(Arc::clone(&store), Arc::clone(&ids), Slot(0), settings.queue_max);
+        let leases = leases::Leases::new(&ids, settings.lease_after);
+        let slots = leases.take_slots(store.as_ref(), &ids, settings.lanes).await?;
+        let journal = journal::Journal::start(&store, &ids, &slots, settings.queue_max);
         let mut banks = HashMap::new();
         for upstream in upstreams {
             let id = operate::register_upstream(&journal, &upstream.name).await?;
@@ -156,6 +160,7 @@ impl Engine {
             clock,
             ids,
             journal,
+            leases,
             banks,
             resolver,
         });
@@ -168,6 +173,7 @@ impl Engine {
             tokio::spawn(Arc::clone(&engine).resolve(work));
         }
         tokio::spawn(Arc::clone(&engine).forget_batches());
+        tokio::spawn(Arc::clone(&engine).keep_leases());
         Ok(engine)
     }
 
@@ -250,6 +256,9 @@ impl Engine {
     async fn forget_batches(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(limits::prune_interval);
         while self.stopping.run_until_cancelled(ticks.tick()).await.is_some() {
+            if self.leases.holding(leases::HOUSEKEEPING) == leases::Holding::Not {
+                continue;
+            }
             let kept_from = self.clock.now().minus(limits::batch_ids_kept);
             if let Err(error) = self.store.prune_batches(kept_from).await {
                 tracing::warn!(%error, "failed to forget old batch ids");
@@ -265,6 +274,7 @@ impl Engine {
         if tokio::time::timeout_at(deadline, self.tasks.wait()).await.is_err() {
             tracing::warn!(open = self.tasks.len(), "payments left pending at the shutdown deadline");
         }
+        self.give_leases_up().await;
         self.journal.stop().await;
     }
 }

@@ -9,6 +9,14 @@ pub const batch_commands_max: usize = 512;
 /// Attempts to learn whether a batch was committed come at least this far apart, at first.
 pub const ambiguous_ask_interval: Duration = Duration::from_millis(100);
 
+/// A store that is away is asked this often whether it is back, at first and at most.
+pub const store_away_pause: Duration = Duration::from_millis(100);
+/// See [`store_away_pause`].
+pub const store_away_pause_max: Duration = Duration::from_secs(1);
+
+/// Shares of the house accounts: as many lanes, of all gateways together, write without waiting for each other.
+pub const slots_max: u16 = 256;
+
 /// Invoice numbers reserved at a time.
 pub const invoice_block: u32 = 1_000;
 
@@ -68,6 +76,12 @@ pub const pending_page: u32 = 1_000;
 
 /// The longest pause between two status questions about one payment.
 pub const status_question_pause_max: Duration = Duration::from_mins(5);
+
+/// The longest pause between two tries to book an outcome that is known.
+pub const known_outcome_pause_max: Duration = Duration::from_secs(5);
+
+/// A payment that is open for so much longer than its own gateway can wait for an answer is an orphan.
+pub const orphan_age_margin: Duration = Duration::from_secs(2);
 
 /// How long the ids of committed batches are kept.
 pub const batch_ids_kept: Duration = Duration::from_hours(24);

@@ -246,7 +246,7 @@ impl Engine {
 
         let not_before = begun + self.settings.send_within + bank.profile().horizon;
         let known = match self.judge(&invoice, outcome) {
-            Some(outcome) => match self.settle(&facts, &outcome).await {
+            Some(outcome) => match self.settle(&facts, &outcome, None).await {
                 Ok(invoice) => return Ok(Ended::Settled(invoice)),
                 Err(_) => Some(Known { outcome }),
             },

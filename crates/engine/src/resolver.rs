@@ -5,17 +5,22 @@
 //! after the horizon, by the wall clock and by the monotonic one; for a payment of an earlier run of this
 //! process, the horizon begins anew.
 //!
+//! Where several gateways share a store, each asks about the payments that it began, for as long as answers may
+//! still come to it. What is open longer, or was begun by a gateway that is gone, is asked about by whoever
+//! holds the upstream's lease, and settled only while it holds it.
+//!
 //! Every upstream has a resolver of its own, so that one that stalls delays nobody else's payments.
 
 use crate::{
     Engine, StartError,
     admission::{Admission, Admitted},
+    leases::{self, Holding},
     limits,
     settle::Known,
 };
 use bank::{Bank, PaymentRequest, StatusOutcome};
 use domain::{
-    InvoiceNumber, NotPaidProof, PartnerId, State, UpstreamId,
+    Fence, InvoiceNumber, NotPaidProof, PartnerId, Rejection, State, UpstreamId,
     command::{Outcome, PaymentFacts},
     record::IncidentKind,
 };
@@ -79,6 +84,8 @@ struct Case {
     asked: u32,
     known: Option<Known>,
     reported_long: bool,
+    /// Under which lease it is looked after; none if this gateway began it, or is alone.
+    fence: Option<Fence>,
 }
 
 /// All open payments that this process knows of, and when each is due.
@@ -100,9 +107,22 @@ impl Cases {
 
     /// Puts back what was taken; an outcome that was handed over meanwhile is not forgotten.
     fn put_back(&mut self, number: InvoiceNumber, mut case: Case) {
-        let handed_over = self.by_number.get_mut(&number).and_then(|case| case.known.take());
-        case.known = case.known.or(handed_over);
+        let Some(known) = self.by_number.get_mut(&number) else {
+            // Let go meanwhile, with the lease.
+            return;
+        };
+        case.known = case.known.or(known.known.take());
         self.put(number, case);
+    }
+
+    /// Forgets what is looked after under a lease, unless it is this one.
+    fn retain_under(&mut self, fence: Option<&Fence>) {
+        let is_lost = |case: &Case| case.fence.is_some() && case.fence.as_ref() != fence;
+        let lost: Vec<_> =
+            self.by_number.iter().filter(|(_, case)| is_lost(case)).map(|(number, _)| *number).collect();
+        for number in lost {
+            self.remove(number);
+        }
     }
 
     fn remove(&mut self, number: InvoiceNumber) {
@@ -207,7 +227,15 @@ impl Engine {
                 Some(open) = handed_over.recv() => {
                     let due_at = self.first_question(open.known.is_some());
                     let Open { number, partner, not_before, known } = open;
-                    let case = Case { partner, not_before, due_at, asked: 0, known, reported_long: false };
+                    let case = Case {
+                        partner,
+                        not_before,
+                        due_at,
+                        asked: 0,
+                        known,
+                        reported_long: false,
+                        fence: None,
+                    };
                     cases.put(number, case);
                 }
                 Some(asked) = questions.join_next() => match asked {
@@ -228,8 +256,15 @@ impl Engine {
     }
 
     /// Finds the upstream's open payments that nobody in this process looks after: of an earlier run, or
-    /// another gateway's.
+    /// another gateway's. Where several gateways share the store, only the lease's holder looks, and leaves
+    /// young payments to whoever began them.
     async fn scan(&self, upstream: UpstreamId, bank: &dyn Bank, cases: &mut Cases) {
+        let (fence, left_alone_for) = match self.leases.holding(&leases::resolver(upstream)) {
+            Holding::Alone => (None, Duration::ZERO),
+            Holding::Held(fence) => (Some(fence), self.own_for(bank)),
+            Holding::Not => return cases.retain_under(None),
+        };
+        cases.retain_under(fence.as_ref());
         let mut after = InvoiceNumber::new(0);
         loop {
             let page = match self.store.pending(after, limits::pending_page).await {
@@ -243,6 +278,10 @@ impl Engine {
                 if cases.by_number.contains_key(&invoice.number) || self.is_running(invoice.number) {
                     continue;
                 }
+                let begun_at = invoice.state.attempt().map(|attempt| attempt.begun_at);
+                if begun_at.is_some_and(|at| self.clock.now().since(at) < left_alone_for) {
+                    continue;
+                }
                 let now = Instant::now();
                 let case = Case {
                     partner: invoice.partner,
@@ -251,6 +290,7 @@ impl Engine {
                     asked: 0,
                     known: None,
                     reported_long: false,
+                    fence: fence.clone(),
                 };
                 cases.put(invoice.number, case);
             }
@@ -262,6 +302,11 @@ impl Engine {
             metrics::gauge!("esamsat_payments_pending")
                 .set(f64::from(u32::try_from(open).unwrap_or(u32::MAX)));
         }
+    }
+
+    /// For how long a payment is its own gateway's to ask about: until no answer can come to it any more.
+    fn own_for(&self, bank: &dyn Bank) -> Duration {
+        self.settings.send_within + bank.profile().answer_timeout + limits::orphan_age_margin
     }
 
     async fn resolve_one(&self, number: InvoiceNumber, mut case: Case) -> Asked {
@@ -289,9 +334,14 @@ impl Engine {
             Some(known) => Some(known.outcome.clone()),
             None => self.ask(bank.as_ref(), &stored, &case).await,
         };
-        let Some(outcome) = outcome else { return Asked::Open(self.later(case)) };
-        match self.settle(&facts, &outcome).await {
-            Ok(_) => Asked::Done,
+        let Some(outcome) = outcome else {
+            let is_others = case.fence.is_none()
+                && age > self.own_for(bank.as_ref())
+                && self.leases.holding(&leases::resolver(facts.upstream)) == Holding::Not;
+            return if is_others { Asked::Done } else { Asked::Open(self.later(case)) };
+        };
+        match self.settle(&facts, &outcome, case.fence.clone()).await {
+            Ok(_) | Err(crate::Failure::Rejected(Rejection::LeaseLost)) => Asked::Done,
             Err(crate::Failure::Rejected(rejection)) => {
                 tracing::error!(invoice = %number, %rejection, "an outcome cannot be booked");
                 case.known = None;
@@ -349,7 +399,13 @@ impl Engine {
     /// Doubles the pause, with jitter, but asks as soon as "not found" begins to count.
     fn later(&self, mut case: Case) -> Case {
         let doubled = self.settings.status_question_pause.saturating_mul(1 << case.asked.min(16));
-        let pause = doubled.min(limits::status_question_pause_max).mul_f64(0.75 + self.ids.fraction() / 2.0);
+        // What is known is only to be written, which costs the bank nothing.
+        let longest = if case.known.is_some() {
+            limits::known_outcome_pause_max
+        } else {
+            limits::status_question_pause_max
+        };
+        let pause = doubled.min(longest).mul_f64(0.75 + self.ids.fraction() / 2.0);
         let now = Instant::now();
         let by_back_off = now + pause;
         let horizon = case.not_before + Duration::from_millis(50);
@@ -365,7 +421,7 @@ mod tests {
 
     fn case(partner: u32, due_at: Instant, known: Option<Known>) -> Case {
         let partner = PartnerId(partner);
-        Case { partner, not_before: due_at, due_at, asked: 0, known, reported_long: false }
+        Case { partner, not_before: due_at, due_at, asked: 0, known, reported_long: false, fence: None }
     }
 
     #[test]

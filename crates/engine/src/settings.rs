@@ -17,6 +17,11 @@ pub struct Settings {
     pub work_max: usize,
     /// Commands waiting to be written.
     pub queue_max: usize,
+    /// Batches written at the same time.
+    pub lanes: usize,
+    /// What a gateway that shares its store looked after is taken over by another one after so long without a
+    /// sign of life; none for a gateway that is alone with its store.
+    pub lease_after: Option<Duration>,
 }
 
 impl Default for Settings {
@@ -28,6 +33,8 @@ impl Default for Settings {
             pending_long_after: Duration::from_hours(1),
             work_max: 2_048,
             queue_max: 8_192,
+            lanes: 1,
+            lease_after: None,
         }
     }
 }

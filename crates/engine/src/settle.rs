@@ -4,7 +4,7 @@
 use crate::{Engine, Failure};
 use bank::{LateAnswer, Paid, PaymentOutcome, Unknown};
 use domain::{
-    Accepted, Command, Invoice, InvoiceNumber, State,
+    Accepted, Command, Fence, Invoice, InvoiceNumber, State,
     command::{Outcome, PaymentFacts, RaiseIncident, SettlePayment},
     record::IncidentKind,
 };
@@ -71,11 +71,13 @@ impl Drop for Subscription {
 }
 
 impl Engine {
-    /// Books an outcome. The error means that it is not booked and must be tried again.
+    /// Books an outcome; one that was found out under a lease, only while that is held. The error means that it
+    /// is not booked and must be tried again.
     pub(crate) async fn settle(
         &self,
         facts: &PaymentFacts,
         outcome: &Outcome,
+        fence: Option<Fence>,
     ) -> Result<Box<Invoice>, Failure> {
         let command = Command::SettlePayment(Box::new(SettlePayment {
             facts: facts.clone(),
@@ -195,7 +197,7 @@ impl Engine {
             return;
         };
         // What could not be booked now, the resolver learns again by asking.
-        let _retried = self.settle(&facts, &outcome).await;
+        let _retried = self.settle(&facts, &outcome, None).await;
     }
 }
 

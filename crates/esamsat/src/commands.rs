@@ -20,12 +20,12 @@ use clap::Args;
 use domain::{Environment, InvoiceNumber, Rupiah, Username};
 
 /// Creates the database, or brings it up to date.
-pub fn migrate(place: &Place) -> anyhow::Result<()> {
+pub async fn migrate(place: &Place) -> anyhow::Result<()> {
     let config = Config::load(place)?;
-    gateway::create_store(&config)?;
-    let database = config.database();
+    gateway::create_store(&config).await?;
+    let database = config.store_at().to_string();
     let facts = serde_json::json!({ "database": database });
-    output::done(place.json, format!("{} is ready.", database.display()), &facts);
+    output::done(place.json, format!("{database} is ready."), &facts);
     Ok(())
 }
 

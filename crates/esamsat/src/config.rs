@@ -23,14 +23,28 @@ pub struct Place {
     #[arg(long, global = true, env = "ESAMSAT_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
 
+    /// PostgreSQL instead of the embedded database: postgres://user@host:5432/database
+    #[arg(long, global = true, env = "ESAMSAT_DATABASE", value_name = "URL", hide_env_values = true)]
+    pub database: Option<DatabaseUrl>,
+
     /// Print JSON instead of tables
     #[arg(long, global = true)]
     pub json: bool,
 }
 
 /// The environment variables there are; others that begin alike are refused as misspelled.
-const VARIABLES: [&str; 5] =
-    ["ESAMSAT_CONFIG", "ESAMSAT_DATA", "ESAMSAT_LISTEN", "ESAMSAT_LOG", "ESAMSAT_OPERATOR"];
+const VARIABLES: [&str; 7] = [
+    "ESAMSAT_CONFIG",
+    "ESAMSAT_DATA",
+    "ESAMSAT_DATABASE",
+    DATABASE_PASSWORD,
+    "ESAMSAT_LISTEN",
+    "ESAMSAT_LOG",
+    "ESAMSAT_OPERATOR",
+];
+
+/// Where the database's password may stand, away from command lines and files.
+const DATABASE_PASSWORD: &str = "ESAMSAT_DATABASE_PASSWORD";
 
 /// What the example clients read; they may be set beside.
 const EXAMPLES: [&str; 7] = [
@@ -51,6 +65,14 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Folder of the embedded database and of simulated banks' ledgers.
     pub data: PathBuf,
+    /// PostgreSQL instead of the embedded database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database: Option<DatabaseUrl>,
+    /// A file that holds the database's password, and nothing else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database_password_file: Option<PathBuf>,
+    /// Batches written at the same time; on PostgreSQL only.
+    pub writers: usize,
     /// What to log: `info`, or directives such as `info,engine=debug`.
     pub log: String,
     /// How to log.
@@ -69,6 +91,66 @@ pub struct Config {
     pub pending_long_after_s: u64,
     /// Who is asked for bills and payments, by name.
     pub upstream: BTreeMap<String, Upstream>,
+}
+
+/// The address of a PostgreSQL database. A password in it is shown nowhere.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct DatabaseUrl(String);
+
+impl std::str::FromStr for DatabaseUrl {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl std::fmt::Display for DatabaseUrl {
+    /// Without the password and the parameters.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Some((scheme, rest)) = self.0.split_once("://") else {
+            return f.write_str("(no database address)");
+        };
+        let rest = rest.split('?').next().unwrap_or_default();
+        match rest.rsplit_once('@') {
+            Some((login, place)) => {
+                let user = login.split(':').next().unwrap_or_default();
+                write!(f, "{scheme}://{user}@{place}")
+            }
+            None => write!(f, "{scheme}://{rest}"),
+        }
+    }
+}
+
+impl std::fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for DatabaseUrl {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Which store is configured, for people.
+#[derive(Clone, Debug)]
+pub enum StoreAt {
+    /// The embedded database's file.
+    File(PathBuf),
+    /// A PostgreSQL database.
+    Postgres(DatabaseUrl),
+}
+
+impl std::fmt::Display for StoreAt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Postgres(url) => write!(f, "{url}"),
+        }
+    }
 }
 
 /// How to log.
@@ -94,6 +176,9 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             data: PathBuf::from("esamsat-demo"),
+            database: None,
+            database_password_file: None,
+            writers: 2,
             log: "info".to_owned(),
             log_format: LogFormat::Text,
             trusted_proxies: Vec::new(),
@@ -122,6 +207,9 @@ impl Config {
         };
         if let Some(data) = &place.data {
             config.data.clone_from(data);
+        }
+        if place.database.is_some() {
+            config.database.clone_from(&place.database);
         }
         if let Ok(listen) = std::env::var("ESAMSAT_LISTEN") {
             config.listen = listen.parse().with_context(|| {
@@ -160,6 +248,14 @@ impl Config {
         if self.send_within_ms == 0 || self.send_within_ms > self.answer_within_ms {
             bail!("send_within_ms is {}; it must be from 1 to answer_within_ms", self.send_within_ms);
         }
+        if !(1..=8).contains(&self.writers) {
+            bail!("writers is {}; it must be from 1 to 8", self.writers);
+        }
+        if self.database.is_some() {
+            self.postgres_address()?;
+        } else if self.database_password_file.is_some() {
+            bail!("database_password_file is set, and database is not; set both, or neither");
+        }
         for (name, Upstream::Simulator(settings)) in &self.upstream {
             settings.check().with_context(|| format!("upstream {name}"))?;
         }
@@ -169,9 +265,31 @@ impl Config {
         Ok(())
     }
 
-    /// The embedded database's file.
-    pub fn database(&self) -> PathBuf {
-        self.data.join("esamsat.sqlite")
+    /// Which store is configured.
+    pub fn store_at(&self) -> StoreAt {
+        match &self.database {
+            Some(url) => StoreAt::Postgres(url.clone()),
+            None => StoreAt::File(self.data.join("esamsat.sqlite")),
+        }
+    }
+
+    /// The configured PostgreSQL database, with its password from wherever that stands.
+    pub fn postgres_address(&self) -> anyhow::Result<store_postgres::Address> {
+        let url = self.database.as_ref().context("the configuration names no database")?;
+        let password = match (std::env::var(DATABASE_PASSWORD), &self.database_password_file) {
+            (Ok(password), _) => Some(password),
+            (Err(_), Some(path)) => {
+                let read = std::fs::read_to_string(path).map_err(|error| {
+                    Fault::Unavailable(format!(
+                        "failed to read the database's password from {}: {error}",
+                        path.display()
+                    ))
+                })?;
+                Some(read.trim_end_matches(['\r', '\n']).to_owned())
+            }
+            (Err(_), None) => None,
+        };
+        Ok(store_postgres::Address::parse(&url.0, password.as_deref())?)
     }
 
     /// The ledger file of a simulated bank.

@@ -45,7 +45,7 @@ pub async fn run(place: &Place, arguments: Arguments) -> anyhow::Result<()> {
     // The port first: a second demo must not touch the first one's files.
     let listener = serve::listen(config.listen)?;
     let address = listener.local_addr()?;
-    let store = gateway::create_store(&config)?;
+    let store = gateway::create_store(&config).await?;
     let operations = gateway::operations_on(Arc::clone(&store));
     gateway::seed_sandbox_products(&operations, &config.simulator().0).await?;
     let deposit = seed_partner(&operations).await?;

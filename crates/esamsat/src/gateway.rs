@@ -2,7 +2,7 @@
 //! a bank.
 
 use crate::{
-    config::{Config, LogFormat, Upstream},
+    config::{Config, LogFormat, StoreAt, Upstream},
     output::Fault,
 };
 use anyhow::Context;
@@ -11,17 +11,30 @@ use domain::Environment;
 use engine::{Engine, Ids, Settings, SystemClock, operate::Operations};
 use std::{fs, path::Path, sync::Arc, time::Duration};
 use store::Store;
+use store_postgres::PostgresStore;
 use store_sqlite::{Open, SqliteStore};
 
+/// What a gateway that shares its database looked after is another one's after so long without a sign of life.
+const LEASE_AFTER: Duration = Duration::from_secs(10);
+
 /// Opens the database as it is.
-pub fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
-    Ok(Arc::new(SqliteStore::open(&config.database(), Open::Existing)?))
+pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    Ok(match config.store_at() {
+        StoreAt::File(path) => Arc::new(SqliteStore::open(&path, Open::Existing)?),
+        StoreAt::Postgres(_) => Arc::new(PostgresStore::open(config.postgres_address()?).await?),
+    })
 }
 
 /// Opens the database, created and brought up to date if need be.
-pub fn create_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+pub async fn create_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     create_folder(&config.data)?;
-    Ok(Arc::new(SqliteStore::open(&config.database(), Open::CreateOrMigrate)?))
+    match config.store_at() {
+        StoreAt::File(path) => Ok(Arc::new(SqliteStore::open(&path, Open::CreateOrMigrate)?)),
+        StoreAt::Postgres(_) => {
+            store_postgres::migrate(&config.postgres_address()?).await?;
+            open_store(config).await
+        }
+    }
 }
 
 fn create_folder(folder: &Path) -> anyhow::Result<()> {
@@ -35,8 +48,8 @@ fn create_folder(folder: &Path) -> anyhow::Result<()> {
 }
 
 /// The operator's side of the configured database.
-pub fn operations(config: &Config) -> anyhow::Result<Operations> {
-    Ok(operations_on(open_store(config)?))
+pub async fn operations(config: &Config) -> anyhow::Result<Operations> {
+    Ok(operations_on(open_store(config).await?))
 }
 
 /// The operator's side of a database.
@@ -100,7 +113,14 @@ pub async fn seed_sandbox_products(operations: &Operations, upstream: &str) -> a
 
 /// Starts the engine on a store.
 pub async fn start(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Arc<Engine>> {
+    // Whoever embeds the database is alone with it, and has one writer.
+    let (lanes, lease_after) = match config.store_at() {
+        StoreAt::File(_) => (1, None),
+        StoreAt::Postgres(_) => (config.writers, Some(LEASE_AFTER)),
+    };
     let settings = Settings {
+        lanes,
+        lease_after,
         answer_within: Duration::from_millis(config.answer_within_ms),
         send_within: Duration::from_millis(config.send_within_ms),
         pending_long_after: Duration::from_secs(config.pending_long_after_s),

@@ -105,7 +105,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Demo(demo) => demo::run(&place, demo).await?,
         Command::Serve(serve) => serve::run(&place, serve).await?,
         Command::Config(command) => commands::config::run(&place, &command)?,
-        Command::Migrate => commands::migrate(&place)?,
+        Command::Migrate => commands::migrate(&place).await?,
         Command::Partner(command) => commands::partner::run(&place, command).await?,
         Command::Deposit(command) => commands::deposit::run(&place, command).await?,
         Command::Product(command) => commands::product::run(&place, command).await?,

@@ -105,6 +105,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
                 operate::Error::Failure(_) | operate::Error::Store(_) => 5,
             };
         }
+        if let Some(error) = cause.downcast_ref::<store_postgres::OpenError>() {
+            return if matches!(error, store_postgres::OpenError::Address(_)) { 2 } else { 5 };
+        }
         if cause.is::<store_sqlite::OpenError>() || cause.is::<store::Error>() {
             return 5;
         }

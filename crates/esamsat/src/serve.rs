@@ -37,7 +37,7 @@ pub async fn run(place: &Place, arguments: Arguments) -> anyhow::Result<()> {
         );
     }
     gateway::start_logging(&config, config.log_format);
-    let store = gateway::open_store(&config)?;
+    let store = gateway::open_store(&config).await?;
     let (name, _) = config.simulator();
     let operations = gateway::operations_on(Arc::clone(&store));
     gateway::seed_sandbox_products(&operations, &name).await?;

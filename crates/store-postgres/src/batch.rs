@@ -47,7 +47,10 @@ enum Tried {
     /// Nothing was written.
     Failed(Failure),
     /// COMMIT was sent, and what became of it is not known.
-    Unknown { reason: String, decisions: Vec<Decision> },
+    Unknown {
+        reason: String,
+        decisions: Vec<Decision>,
+    },
 }
 
 impl From<Failure> for Tried {
@@ -139,13 +142,8 @@ fn judge(answers: Vec<Answer>, session: &Session) -> Result<(), Judged> {
     for (place, answer) in answers.into_iter().enumerate() {
         let Err(error) = answer else { continue };
         // A refused statement ends the transaction, and the COMMIT behind it rolls back.
-        let is_certain =
-            error.as_db_error().is_some_and(|told| place < last || commit_was_refused(told));
-        return Err(if is_certain {
-            Judged::NotWritten(error)
-        } else {
-            Judged::Unknown(explain(&error))
-        });
+        let is_certain = error.as_db_error().is_some_and(|told| place < last || commit_was_refused(told));
+        return Err(if is_certain { Judged::NotWritten(error) } else { Judged::Unknown(explain(&error)) });
     }
     if session.is_unheard() {
         return Err(Judged::Unknown("the wait for the standby's word was cancelled".to_owned()));
@@ -186,4 +184,3 @@ pub(crate) async fn committed(inner: &Inner, id: BatchId) -> Result<bool, Error>
     }
     Ok(found?)
 }
-

@@ -201,8 +201,7 @@ pub(crate) fn incident(row: &Row) -> Result<Incident, Failure> {
 
 /// Reads `name, holder, token, renewals`.
 pub(crate) fn lease(row: &Row) -> Result<(String, Lease), Failure> {
-    let lease =
-        Lease { holder: row.try_get(1)?, token: row.try_get(2)?, renewals: row.try_get(3)? };
+    let lease = Lease { holder: row.try_get(1)?, token: row.try_get(2)?, renewals: row.try_get(3)? };
     Ok((row.try_get(0)?, lease))
 }
 

@@ -193,8 +193,7 @@ impl std::fmt::Debug for Address {
 fn is_this_machine(host: &Host) -> bool {
     match host {
         Host::Tcp(name) => {
-            name == "localhost"
-                || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+            name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
         }
         Host::Unix(_) => true,
     }
@@ -204,9 +203,7 @@ fn tls(roots: Option<&Path>) -> Result<MakeRustlsConnect, OpenError> {
     let mut trusted = RootCertStore::empty();
     if let Some(path) = roots {
         let failed = |reason: String| OpenError::Certificates { path: path.to_owned(), reason };
-        for certificate in
-            CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?
-        {
+        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))? {
             let certificate = certificate.map_err(|error| failed(error.to_string()))?;
             trusted.add(certificate).map_err(|error| failed(error.to_string()))?;
         }

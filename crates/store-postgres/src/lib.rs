@@ -247,7 +247,8 @@ impl Store for PostgresStore {
                     })
                 })
                 .await?;
-            let amount = row.map(|row| row.try_get::<_, Option<i64>>(0)).transpose().map_err(Failure::from)?;
+            let amount =
+                row.map(|row| row.try_get::<_, Option<i64>>(0)).transpose().map_err(Failure::from)?;
             Ok(Rupiah::new(amount.flatten().unwrap_or(0)))
         })
     }
@@ -314,7 +315,8 @@ impl Store for PostgresStore {
 
     fn audit(&self, visit: AuditVisitor) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move {
-            let asked = self.inner.ask(&self.inner.readers, None, |client| Box::pin(query::audit(client, visit)));
+            let asked =
+                self.inner.ask(&self.inner.readers, None, |client| Box::pin(query::audit(client, visit)));
             Ok(asked.await?)
         })
     }

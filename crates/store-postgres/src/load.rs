@@ -109,24 +109,22 @@ pub(crate) async fn load(
     incidents.dedup();
 
     // Locks first and in this order; what is read after them is as it stands under them.
-    let balances = (!accounts.is_empty())
-        .then(|| pipeline.push(&statements.lock_balances, parameters![accounts]));
-    let counters = (!counters.is_empty())
-        .then(|| pipeline.push(&statements.lock_counters, parameters![counters]));
-    let leases =
-        (!leases.is_empty()).then(|| pipeline.push(&statements.lock_leases, parameters![leases]));
-    let fences =
-        (!fences.is_empty()).then(|| pipeline.push(&statements.lock_fences, parameters![fences]));
-    let partners = (!partners.is_empty())
-        .then(|| pipeline.push(&statements.load_partners, parameters![partners]));
-    let claims = (!claims.is_empty())
-        .then(|| pipeline.push(&statements.load_claims, parameters![texts(&claims)]));
+    let balances =
+        (!accounts.is_empty()).then(|| pipeline.push(&statements.lock_balances, parameters![accounts]));
+    let counters =
+        (!counters.is_empty()).then(|| pipeline.push(&statements.lock_counters, parameters![counters]));
+    let leases = (!leases.is_empty()).then(|| pipeline.push(&statements.lock_leases, parameters![leases]));
+    let fences = (!fences.is_empty()).then(|| pipeline.push(&statements.lock_fences, parameters![fences]));
+    let partners =
+        (!partners.is_empty()).then(|| pipeline.push(&statements.load_partners, parameters![partners]));
+    let claims =
+        (!claims.is_empty()).then(|| pipeline.push(&statements.load_claims, parameters![texts(&claims)]));
     let vehicles = (!vehicles.is_empty())
         .then(|| pipeline.push(&statements.load_vehicle_claims, parameters![texts(&vehicles)]));
     let invoices =
         (!numbers.is_empty()).then(|| pipeline.push(&statements.load_invoices, parameters![numbers]));
-    let incidents = (!incidents.is_empty())
-        .then(|| pipeline.push(&statements.load_incidents, parameters![incidents]));
+    let incidents =
+        (!incidents.is_empty()).then(|| pipeline.push(&statements.load_incidents, parameters![incidents]));
     let mut answers = Answers(pipeline.run().await);
     answers.check()?;
 
@@ -220,8 +218,7 @@ fn absent(keys: &Keys) -> Rows {
 }
 
 fn account(code: i64) -> Result<Account, Failure> {
-    Account::from_code(code)
-        .ok_or_else(|| Failure::unreadable("balance", code, &"account is none".into()))
+    Account::from_code(code).ok_or_else(|| Failure::unreadable("balance", code, &"account is none".into()))
 }
 
 /// The answers to a pipeline, to be taken by place.

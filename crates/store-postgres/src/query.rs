@@ -60,10 +60,7 @@ pub(crate) async fn products(client: &Client) -> Result<Vec<Product>, Failure> {
     Ok(products)
 }
 
-pub(crate) async fn invoices(
-    client: &Client,
-    filter: &InvoiceFilter,
-) -> Result<Vec<StoredInvoice>, Failure> {
+pub(crate) async fn invoices(client: &Client, filter: &InvoiceFilter) -> Result<Vec<StoredInvoice>, Failure> {
     let before = filter.before.map_or(i64::MAX, InvoiceNumber::get);
     let partner = filter.partner.map(|partner| i64::from(partner.0));
     let date = filter.business_date.map(|date| date.as_number());
@@ -233,10 +230,7 @@ pub(crate) async fn proposals(client: &Client) -> Result<Vec<Proposal>, Failure>
     all(client, sql, &[], |row| columns::body(row, 1, "proposal", row.try_get::<_, i64>(0)?)).await
 }
 
-pub(crate) async fn proposal(
-    client: &Client,
-    number: InvoiceNumber,
-) -> Result<Option<Proposal>, Failure> {
+pub(crate) async fn proposal(client: &Client, number: InvoiceNumber) -> Result<Option<Proposal>, Failure> {
     let sql = "SELECT body FROM proposal WHERE invoice = $1";
     one(client, sql, &[&number.get()], |row| columns::body(row, 0, "proposal", number)).await
 }
@@ -282,9 +276,11 @@ pub(crate) async fn probe(client: &Client) -> Result<(), Failure> {
 pub(crate) async fn audit(client: &Client, mut visit: AuditVisitor) -> Result<(), Failure> {
     // It may take as long as it takes.
     client
-        .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0; \
+        .batch_execute(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0; \
                         SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL enable_hashjoin = off; \
-                        SET LOCAL enable_sort = off; SET LOCAL max_parallel_workers_per_gather = 0")
+                        SET LOCAL enable_sort = off; SET LOCAL max_parallel_workers_per_gather = 0",
+        )
         .await?;
     let audited = audit_tables(client, &mut visit).await;
     client.batch_execute("COMMIT").await?;
@@ -323,10 +319,13 @@ async fn audit_tables(client: &Client, visit: &mut AuditVisitor) -> Result<(), F
                 Ok(())
             },
         ),
-        ("SELECT id, subject, sequence, kind, environment, partner, at FROM outbox ORDER BY id", |row, rows| {
-            rows.push(AuditRow::Event(columns::event(row)?.1));
-            Ok(())
-        }),
+        (
+            "SELECT id, subject, sequence, kind, environment, partner, at FROM outbox ORDER BY id",
+            |row, rows| {
+                rows.push(AuditRow::Event(columns::event(row)?.1));
+                Ok(())
+            },
+        ),
     ];
     let mut read = Vec::new();
     for (sql, decode) in tables {

@@ -77,9 +77,8 @@ async fn create_table(client: &Client) -> Result<(), tokio_postgres::Error> {
     match client.batch_execute(sql).await {
         // Two at once meet in the server's own catalogue; the other one has made it.
         Err(error)
-            if [&SqlState::UNIQUE_VIOLATION, &SqlState::DUPLICATE_TABLE].contains(&error.code().unwrap_or(
-                &SqlState::SUCCESSFUL_COMPLETION,
-            )) =>
+            if [&SqlState::UNIQUE_VIOLATION, &SqlState::DUPLICATE_TABLE]
+                .contains(&error.code().unwrap_or(&SqlState::SUCCESSFUL_COMPLETION)) =>
         {
             Ok(())
         }

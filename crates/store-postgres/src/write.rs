@@ -63,11 +63,8 @@ impl<'a> Plan<'a> {
         for (claim, owner) in &changes.claims {
             let key = claim.key();
             let stood = before.claims.contains(&key);
-            let of = if matches!(claim, Claim::Chassis(..)) {
-                &mut plan.vehicle_claims
-            } else {
-                &mut plan.claims
-            };
+            let of =
+                if matches!(claim, Claim::Chassis(..)) { &mut plan.vehicle_claims } else { &mut plan.claims };
             match (owner, stood) {
                 (Some(owner), false) => {
                     of.taken.0.push(key);
@@ -190,11 +187,7 @@ fn push_invoices<'p>(
     );
 }
 
-fn push_settlements<'p>(
-    pipeline: &mut Pipeline<'p>,
-    statements: &'p Statements,
-    rows: &[&'p Invoice],
-) {
+fn push_settlements<'p>(pipeline: &mut Pipeline<'p>, statements: &'p Statements, rows: &[&'p Invoice]) {
     if rows.is_empty() {
         return;
     }
@@ -242,10 +235,8 @@ fn push_postings<'p>(pipeline: &mut Pipeline<'p>, statements: &'p Statements, ch
         }
         last.push(place);
     }
-    pipeline.push(
-        &statements.insert_postings,
-        parameters![subjects, at, steps, first, last, accounts, amounts],
-    );
+    pipeline
+        .push(&statements.insert_postings, parameters![subjects, at, steps, first, last, accounts, amounts]);
 }
 
 fn push_events<'p>(pipeline: &mut Pipeline<'p>, statements: &'p Statements, events: &'p [Event]) {
@@ -351,7 +342,8 @@ async fn write_incidents(client: &Client, changes: &Changes, before: &Before) ->
                 client.execute(sql, &values).await?
             }
             None => {
-                let sql = "INSERT INTO incident (invoice, kind, detail, first_at, last_at, count, corrected_by)
+                let sql =
+                    "INSERT INTO incident (invoice, kind, detail, first_at, last_at, count, corrected_by)
                            VALUES ($1, $2, $3, $4, $5, $6, $7)";
                 client.execute(sql, &values).await?
             }
@@ -383,5 +375,9 @@ async fn insert_entry(client: &Client, entry: &Entry) -> Result<(), Failure> {
 
 /// A row that was compared and is another by now: somebody else was faster.
 fn changed(table: &str, rows: u64) -> Result<(), Failure> {
-    if rows == 1 { Ok(()) } else { Err(Failure::Conflict(format!("table {table}: a row was changed meanwhile"))) }
+    if rows == 1 {
+        Ok(())
+    } else {
+        Err(Failure::Conflict(format!("table {table}: a row was changed meanwhile")))
+    }
 }

@@ -24,8 +24,8 @@ pub use open::{Open, OpenError, OpenOptions};
 
 use checkpoint::Checkpoints;
 use domain::{
-    Decision, Environment, Invoice, InvoiceNumber, Lease, Partner, Posting, Product, Rupiah, Timestamp, UpstreamId,
-    Username,
+    Decision, Environment, Invoice, InvoiceNumber, Lease, Partner, Posting, Product, Rupiah, Timestamp,
+    UpstreamId, Username,
     ledger::Account,
     record::{Entry, Event, Incident, Proposal},
 };

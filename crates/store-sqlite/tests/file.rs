@@ -60,7 +60,7 @@ fn what_cannot_be_opened_is_said_in_one_line() {
     fs::write(&path, "").unwrap();
     assert_eq!(
         refusal(&path, Open::Existing),
-        "FILE is of an older esamsat (schema 0, this one needs 1); run `esamsat migrate`"
+        "FILE is of an older esamsat (schema 0, this one needs 2); run `esamsat migrate`"
     );
     migrate(&path).unwrap();
     migrate(&path).unwrap();

@@ -9,8 +9,8 @@
 
 use crate::{AuditRow, AuditVisitor, Batch, BatchId, Error, InvoiceFilter, Store, StoredInvoice};
 use domain::{
-    Decision, Environment, Invoice, InvoiceNumber, Lease, Partner, PartnerId, Posting, Product, ProductCode, Rupiah,
-    State, Timestamp, UpstreamId, Username,
+    Decision, Environment, Invoice, InvoiceNumber, Lease, Partner, PartnerId, Posting, Product, ProductCode,
+    Rupiah, State, Timestamp, UpstreamId, Username,
     invoice::Presentment,
     ledger::{Account, Step},
     record::{Entry, Event, Incident, Proposal},
@@ -171,7 +171,11 @@ impl Committed {
                 .iter()
                 .map(|counter| (*counter, self.counters.get(counter).copied().unwrap_or(0)))
                 .collect(),
-            leases: keys.leases.union(&keys.fences).map(|name| (name.clone(), self.leases.get(name).cloned())).collect(),
+            leases: keys
+                .leases
+                .union(&keys.fences)
+                .map(|name| (name.clone(), self.leases.get(name).cloned()))
+                .collect(),
         }
     }
 

@@ -32,7 +32,7 @@ pub enum Command {
 /// Runs one.
 pub async fn run(place: &Place, command: Command) -> anyhow::Result<()> {
     let config = Config::load(place)?;
-    let operations = gateway::operations(&config)?;
+    let operations = gateway::operations(&config).await?;
     let Command::Add { username, amount, reference, operator } = command;
     let partner = operations.partner(&username).await?;
     let done = operations.top_up(&partner, amount, &reference, &operator.operator).await?;

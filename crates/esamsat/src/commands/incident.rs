@@ -45,7 +45,7 @@ fn kind(text: &str) -> Result<IncidentKind, String> {
 /// Runs one.
 pub async fn run(place: &Place, command: Command) -> anyhow::Result<()> {
     let config = Config::load(place)?;
-    let operations = gateway::operations(&config)?;
+    let operations = gateway::operations(&config).await?;
     let limit = match command {
         Command::List { limit } => limit,
         Command::Correct { number, kind, reference, operator } => {

@@ -57,7 +57,7 @@ fn date(text: &str) -> Result<BusinessDate, String> {
 /// Runs one.
 pub async fn run(place: &Place, command: Command) -> anyhow::Result<()> {
     let config = Config::load(place)?;
-    let operations = gateway::operations(&config)?;
+    let operations = gateway::operations(&config).await?;
     match command {
         Command::Show { number, reveal } => show(&operations, number, reveal, place.json).await,
         Command::List(list) => self::list(&operations, list, place.json).await,

@@ -38,7 +38,7 @@ pub struct Entries {
 /// Runs one.
 pub async fn run(place: &Place, command: Command) -> anyhow::Result<()> {
     let config = Config::load(place)?;
-    let operations = gateway::operations(&config)?;
+    let operations = gateway::operations(&config).await?;
     match command {
         Command::Balances => balances(&operations, place.json).await,
         Command::Entries(entries) => self::entries(&operations, entries, place.json).await,

@@ -128,7 +128,7 @@ impl Password {
 /// Runs one.
 pub async fn run(place: &Place, command: Command) -> anyhow::Result<()> {
     let config = Config::load(place)?;
-    let operations = gateway::operations(&config)?;
+    let operations = gateway::operations(&config).await?;
     let json = place.json;
     match command {
         Command::Add(add) => register(&operations, add, json).await,

@@ -96,7 +96,7 @@ pub struct Outcome {
 /// Runs one.
 pub async fn run(place: &Place, command: Command) -> anyhow::Result<()> {
     let config = Config::load(place)?;
-    let operations = gateway::operations(&config)?;
+    let operations = gateway::operations(&config).await?;
     match command {
         Command::List => list(&operations, place.json).await,
         Command::Resolve(resolve) => propose(&operations, resolve, place.json).await,

@@ -60,7 +60,7 @@ pub struct Set {
 /// Runs one.
 pub async fn run(place: &Place, command: Command) -> anyhow::Result<()> {
     let config = Config::load(place)?;
-    let operations = gateway::operations(&config)?;
+    let operations = gateway::operations(&config).await?;
     match command {
         Command::List => list(&operations, place.json).await,
         Command::On(named) => switch(&operations, named, true, place.json).await,

@@ -162,7 +162,7 @@ fn bank(config: &Config) -> anyhow::Result<Arc<Simulator>> {
 
 async fn reset(place: &Place) -> anyhow::Result<()> {
     let config = Config::load(place)?;
-    let operations = gateway::operations(&config)?;
+    let operations = gateway::operations(&config).await?;
     let mut names = Vec::new();
     for (name, settings) in simulators(&config) {
         let bank = gateway::simulator(&config, &name, settings)?;
@@ -179,7 +179,7 @@ async fn reset(place: &Place) -> anyhow::Result<()> {
 
 async fn payments(place: &Place) -> anyhow::Result<()> {
     let config = Config::load(place)?;
-    gateway::open_store(&config)?;
+    gateway::open_store(&config).await?;
     let payments = bank(&config)?.payments().await.context("failed to read the simulated bank's ledger")?;
     if place.json {
         let rows: Vec<_> = payments
@@ -219,7 +219,7 @@ async fn payments(place: &Place) -> anyhow::Result<()> {
 /// One hash serves all, since they share the password anyway.
 async fn register(place: &Place, partners: &Partners) -> anyhow::Result<()> {
     let config = Config::load(place)?;
-    let operations = gateway::operations(&config)?;
+    let operations = gateway::operations(&config).await?;
     let ids = Ids::from_system();
     let password_hash = engine::hash_password(&Secret::new(partners.password.as_str()), &ids);
     for number in 1..=partners.count {

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 /// Checks everything as of one moment.
 pub async fn run(place: &Place) -> anyhow::Result<ExitCode> {
     let config = Config::load(place)?;
-    let store = gateway::open_store(&config)?;
+    let store = gateway::open_store(&config).await?;
     let report = engine::verify::verify(store.as_ref()).await?;
     let code = if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(1) };
     if place.json {
@@ -18,7 +18,7 @@ pub async fn run(place: &Place) -> anyhow::Result<ExitCode> {
         return Ok(code);
     }
     let checked = &report.checked;
-    line(format!("{}, checked as of one moment:", config.database().display()));
+    line(format!("{}, checked as of one moment:", config.store_at()));
     line(format!("  {} postings in {} steps: must sum to zero in each", checked.postings, checked.steps));
     line(format!("  {} accounts: each balance must be the sum of its postings", checked.accounts));
     line(format!("  all balances together: Rp {} (must be 0)", checked.sum_of_balances));

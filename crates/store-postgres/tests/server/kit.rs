@@ -34,7 +34,12 @@ impl Schema {
             "TEST_DATABASE_URL names a PostgreSQL server; `cargo xtask test` starts one for the whole test run",
         );
         let schema = Self { server, name: unique_name() };
-        schema.admin().await.batch_execute(&format!("CREATE SCHEMA {}", schema.name)).await.expect("a schema");
+        schema
+            .admin()
+            .await
+            .batch_execute(&format!("CREATE SCHEMA {}", schema.name))
+            .await
+            .expect("a schema");
         schema
     }
 
@@ -64,7 +69,8 @@ impl Drop for Schema {
         let server = self.server.clone();
         // A thread of its own, since the test's runtime may be ending.
         let dropping = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 let (client, connection) =
                     tokio_postgres::connect(&server, NoTls).await.expect("a connection");

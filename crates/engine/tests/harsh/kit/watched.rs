@@ -3,8 +3,8 @@
 
 use super::steps::Steps;
 use domain::{
-    Command, Decision, Environment, Invoice, InvoiceNumber, Partner, Posting, Product, Rupiah, Timestamp,
-    UpstreamId, Username,
+    Command, Decision, Environment, Invoice, InvoiceNumber, Lease, Partner, Posting, Product, Rupiah,
+    Timestamp, UpstreamId, Username,
     ledger::Account,
     record::{Entry, Event, Incident, Proposal},
 };
@@ -255,6 +255,14 @@ impl Store for Watched {
 
     fn upstreams(&self) -> BoxFuture<'_, Result<Vec<(String, UpstreamId)>, Error>> {
         self.read(|store| store.upstreams())
+    }
+
+    fn leases(&self) -> BoxFuture<'_, Result<Vec<(String, Lease)>, Error>> {
+        self.read(|store| store.leases())
+    }
+
+    fn size_bytes(&self) -> BoxFuture<'_, Result<u64, Error>> {
+        self.read(|store| store.size_bytes())
     }
 
     fn events(&self, after: i64, limit: u32) -> BoxFuture<'_, Result<Vec<(i64, Event)>, Error>> {

@@ -1,0 +1,276 @@
+//! Leases: which of several gateways asks about orphaned payments, tidies up, and writes to which slots.
+//!
+//! A gateway believes that it holds a lease for as long as nobody can have taken it over: until the time after
+//! which others do, counted from just before its last renewal, by the monotonic clock, which goes on while a
+//! process is stopped. Whoever decides something under a lease names its token, so that even one who
+//! believes too long writes nothing ([`domain::lease`]).
+//!
+//! A gateway that is alone with its store holds everything, and writes no lease.
+
+use crate::{Engine, Ids, StartError, limits};
+use domain::{Accepted, Command, Decision, Fence, Lease, Rejection, Slot, UpstreamId, command::ChangeLease};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use store::{Batch, Store};
+use tokio::time::Instant;
+
+/// Whoever holds this tidies up.
+pub(crate) const HOUSEKEEPING: &str = "housekeeping";
+
+/// What the name of a writer's slot begins with.
+const WRITER: &str = "writer/";
+
+/// Whoever holds this asks about an upstream's orphaned payments.
+pub(crate) fn resolver(upstream: UpstreamId) -> String {
+    format!("resolver/{}", upstream.0)
+}
+
+/// Whether a piece of work is this gateway's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Holding {
+    /// Nobody else is there to do it.
+    Alone,
+    /// This gateway's, under this token.
+    Held(Fence),
+    /// Another gateway's, or nobody's yet.
+    Not,
+}
+
+/// This gateway's view of all leases.
+pub(crate) struct Leases {
+    holder: String,
+    /// A lease that stood still for so long is taken over; none for a gateway that is alone.
+    after: Option<Duration>,
+    known: Mutex<HashMap<String, Known>>,
+}
+
+/// A lease, and since when it has stood so; if it is this gateway's own, from just before its renewal.
+#[derive(Clone)]
+struct Known {
+    lease: Lease,
+    since: Instant,
+}
+
+impl Leases {
+    pub(crate) fn new(ids: &Ids, after: Option<Duration>) -> Self {
+        let holder = ids.bytes::<8>().iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { holder, after, known: Mutex::default() }
+    }
+
+    /// Whether a lease's work is this gateway's, now.
+    pub(crate) fn holding(&self, name: &str) -> Holding {
+        let Some(after) = self.after else { return Holding::Alone };
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.get(name) {
+            Some(Known { lease, since }) if lease.holder == self.holder && since.elapsed() < after => {
+                Holding::Held(Fence { name: name.to_owned(), token: lease.token })
+            }
+            _ => Holding::Not,
+        }
+    }
+
+    fn note(&self, name: &str, lease: &Lease, since: Instant) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get(name).is_none_or(|known| known.lease != *lease) {
+            known.insert(name.to_owned(), Known { lease: lease.clone(), since });
+        }
+    }
+
+    fn known(&self, name: &str) -> Option<Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// The names of the leases that this gateway holds, as far as it knows.
+    fn own(&self) -> Vec<String> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known
+            .iter()
+            .filter(|(_, known)| known.lease.holder == self.holder)
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    /// The change that a lease needs now: to be taken, to be renewed, or, if it is nobody's concern any more,
+    /// to be given up for its holder that is gone.
+    fn due(&self, name: &str, is_wanted: bool) -> Option<ChangeLease> {
+        let after = self.after?;
+        let change = |seen: Option<Lease>, holder: &str| {
+            Some(ChangeLease { name: name.to_owned(), seen, holder: holder.to_owned() })
+        };
+        let Some(Known { lease, since }) = self.known(name) else {
+            return if is_wanted { change(None, &self.holder) } else { None };
+        };
+        let is_free = !lease.is_held();
+        let stands_still = since.elapsed() >= after;
+        if lease.holder == self.holder {
+            return change(Some(lease), &self.holder);
+        }
+        match (is_wanted, is_free || stands_still) {
+            (true, true) => change(Some(lease), &self.holder),
+            (false, _) if stands_still && !is_free => change(Some(lease), ""),
+            _ => None,
+        }
+    }
+
+    /// Takes a slot for each lane, before there is a journal to do it with.
+    pub(crate) async fn take_slots(
+        &self,
+        store: &dyn Store,
+        ids: &Ids,
+        lanes: usize,
+    ) -> Result<Vec<Slot>, StartError> {
+        let numbers = || 0..limits::slots_max;
+        if self.after.is_none() {
+            return Ok(numbers().take(lanes.max(1)).map(Slot).collect());
+        }
+        for (name, lease) in store.leases().await? {
+            self.note(&name, &lease, Instant::now());
+        }
+        let mut slots = Vec::new();
+        for number in numbers() {
+            if slots.len() == lanes.max(1) {
+                break;
+            }
+            let name = format!("{WRITER}{number}");
+            let seen = self.known(&name).map(|known| known.lease);
+            if seen.as_ref().is_some_and(Lease::is_held) {
+                continue;
+            }
+            let command = ChangeLease { name: name.clone(), seen, holder: self.holder.clone() };
+            let commands = vec![Command::ChangeLease(Box::new(command))];
+            let since = Instant::now();
+            let batch = Batch { id: ids.batch(), slot: Slot(0), commands };
+            if let [Ok(Accepted::Lease(lease))] = &store.apply(batch).await?[..] as &[Decision] {
+                self.note(&name, lease, since);
+                slots.push(Slot(number));
+            }
+        }
+        // Nothing but speed depends on a slot of one's own.
+        slots.extend(numbers().map(Slot).take(lanes.max(1) - slots.len()));
+        Ok(slots)
+    }
+}
+
+impl Engine {
+    /// Takes, renews and watches leases until the gateway stops; then gives its own up.
+    pub(crate) async fn keep_leases(self: Arc<Self>) {
+        let Some(after) = self.leases.after else { return };
+        let mut wanted = vec![HOUSEKEEPING.to_owned()];
+        wanted.extend(self.banks.keys().map(|upstream| resolver(*upstream)));
+        wanted.extend(self.leases.own());
+        let mut ticks = tokio::time::interval(after / 4);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while self.stopping.run_until_cancelled(ticks.tick()).await.is_some() {
+            let looked = self.stopping.run_until_cancelled(self.store.leases()).await;
+            match looked {
+                Some(Ok(leases)) => {
+                    for (name, lease) in leases {
+                        self.leases.note(&name, &lease, Instant::now());
+                    }
+                }
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "failed to look at the leases");
+                    continue;
+                }
+                None => break,
+            }
+            let mut names = wanted.clone();
+            let known = self.leases.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            names.extend(known.into_keys().filter(|name| !wanted.contains(name)));
+            let due = names.iter().filter_map(|name| self.leases.due(name, wanted.contains(name)));
+            futures::future::join_all(due.map(|change| self.change_lease(change))).await;
+        }
+    }
+
+    /// Gives up what this gateway holds, so that the others need not wait.
+    pub(crate) async fn give_leases_up(&self) {
+        let due = self.leases.own().into_iter().filter_map(|name| {
+            let seen = self.leases.known(&name).map(|known| known.lease);
+            Some(ChangeLease { name, seen: Some(seen?), holder: String::new() })
+        });
+        futures::future::join_all(due.map(|change| self.change_lease(change))).await;
+    }
+
+    async fn change_lease(&self, change: ChangeLease) {
+        let since = Instant::now();
+        let name = change.name.clone();
+        let was_own = change.seen.as_ref().is_some_and(|lease| lease.holder == self.leases.holder);
+        match self.journal.submit(Command::ChangeLease(Box::new(change))).await {
+            Ok(Accepted::Lease(lease)) => {
+                if lease.holder == self.leases.holder && !was_own {
+                    tracing::info!(lease = name, token = lease.token, "took the lease");
+                }
+                self.leases.note(&name, &lease, since);
+            }
+            Ok(other) => unreachable!("a change of a lease is never answered with {other:?}"),
+            // Somebody was faster; the next look shows who.
+            Err(crate::Failure::Rejected(Rejection::LeaseLost)) => {
+                if was_own {
+                    tracing::warn!(lease = name, "lost the lease");
+                }
+            }
+            Err(failure) => tracing::warn!(lease = name, %failure, "failed to change a lease"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AFTER: Duration = Duration::from_secs(8);
+
+    fn gateway(seed: u64) -> Leases {
+        Leases::new(&Ids::seeded(seed), Some(AFTER))
+    }
+
+    fn lease(holder: &str, token: i64, renewals: i64) -> Lease {
+        Lease { holder: holder.to_owned(), token, renewals }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_believed_in_until_others_may_take_it() {
+        let leases = gateway(1);
+        assert_eq!(leases.holding("work"), Holding::Not);
+        let own = leases.holder.clone();
+        leases.note("work", &lease(&own, 3, 0), Instant::now());
+        assert_eq!(leases.holding("work"), Holding::Held(Fence { name: "work".to_owned(), token: 3 }));
+        tokio::time::advance(AFTER).await;
+        assert_eq!(leases.holding("work"), Holding::Not, "others take it over by now");
+        leases.note("work", &lease(&own, 3, 1), Instant::now());
+        assert!(matches!(leases.holding("work"), Holding::Held(_)));
+        leases.note("work", &lease("other", 4, 0), Instant::now());
+        assert_eq!(leases.holding("work"), Holding::Not);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_stands_still_is_taken_over_and_one_that_moves_is_not() {
+        let leases = gateway(1);
+        let own = leases.holder.clone();
+        let holder = |due: Option<ChangeLease>| due.map(|change| change.holder);
+        assert_eq!(holder(leases.due("work", true)), Some(own.clone()), "nobody had it ever");
+        assert_eq!(holder(leases.due("work", false)), None);
+        for renewals in 0..5 {
+            leases.note("work", &lease("other", 1, renewals), Instant::now());
+            tokio::time::advance(AFTER / 2).await;
+            assert_eq!(holder(leases.due("work", true)), None);
+            assert_eq!(holder(leases.due("work", false)), None);
+        }
+        tokio::time::advance(AFTER).await;
+        assert_eq!(holder(leases.due("work", true)), Some(own));
+        assert_eq!(holder(leases.due("work", false)), Some(String::new()), "what is not wanted is freed");
+        leases.note("work", &lease("", 2, 0), Instant::now());
+        assert_eq!(holder(leases.due("work", false)), None);
+        assert!(leases.due("work", true).is_some(), "what is free is taken at once");
+    }
+
+    #[tokio::test]
+    async fn whoever_is_alone_holds_everything() {
+        let leases = Leases::new(&Ids::seeded(1), None);
+        assert_eq!(leases.holding("work"), Holding::Alone);
+        assert!(leases.due("work", true).is_none());
+    }
+}
