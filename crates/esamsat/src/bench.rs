@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! target      where the gateway is and who calls it: requests, ready as bytes
+//! partners    who calls: the flags
 //! client      one keep-alive connection; reads answers
 //! answer      what an answer says, or how a request failed
+//! caller      a partner's connection: inquires, pays
 //! schedule    when requests are due, and which of them count
 //! load        the workers: inquire, pay, or both, as long as the schedule says
 //! tally       what was seen: latencies, counts, failures
@@ -20,8 +22,10 @@
 //! Deliberately absent: TLS (a proxy ends it in front of the gateway), HTTP/2, and any other machine's load.
 
 mod answer;
+mod caller;
 mod client;
 mod load;
+mod partners;
 mod prepare;
 mod progress;
 pub(crate) mod reference;
@@ -36,12 +40,13 @@ use bank::simulator::population::VEHICLES_MAX;
 use clap::{Args, ValueEnum};
 use domain::Clock;
 use load::{Bench, Work};
+use partners::Partners;
 use progress::Progress;
 use report::Report;
 use serde::Serialize;
 use std::{rc::Rc, time::Duration};
 use tally::Tally;
-use target::{Credentials, Target, Url};
+use target::{Target, Url};
 use tokio::task::LocalSet;
 
 /// Every fourth vehicle of the simulator's population belongs to the province whose product is ON.
@@ -83,25 +88,11 @@ pub(crate) struct Arguments {
     mode: Mode,
 
     /// One hot partner, the sandbox's documented one; the default
-    #[arg(long, conflicts_with_all = ["partners", "username"])]
+    #[arg(long, conflicts_with_all = ["count", "username"])]
     hot: bool,
 
-    /// Spread over so many partners, made before by `esamsat sandbox partners`
-    #[arg(long, requires = "password", conflicts_with = "username",
-          value_parser = clap::value_parser!(u16).range(1..=9_999))]
-    partners: Option<u16>,
-
-    /// The partners' names: this and a number of four digits
-    #[arg(long, default_value = "beban", requires = "partners")]
-    partner_prefix: String,
-
-    /// One hot partner of this name [default: dummy]
-    #[arg(long, requires = "password")]
-    username: Option<String>,
-
-    /// The password of the partner, or of all of them [default: dummy123]
-    #[arg(long)]
-    password: Option<String>,
+    #[command(flatten)]
+    partners: Partners,
 
     /// The first vehicle, counted among the payable ones of the simulator's population
     /// [default: by the time of day, so that a second run meets fresh ones]
@@ -139,16 +130,6 @@ fn rate(text: &str) -> Result<f64, String> {
 }
 
 impl Arguments {
-    fn credentials(&self) -> Vec<Credentials> {
-        let password = self.password.as_deref().unwrap_or("dummy123");
-        match self.partners {
-            Some(count) => (1..=count)
-                .map(|number| Credentials::new(&format!("{}{number:04}", self.partner_prefix), password))
-                .collect(),
-            None => vec![Credentials::new(self.username.as_deref().unwrap_or("dummy"), password)],
-        }
-    }
-
     fn first_vehicle(&self) -> u32 {
         self.from.unwrap_or_else(|| {
             let seconds = engine::SystemClock.now().as_millis() / 1_000;
@@ -173,7 +154,7 @@ pub(crate) async fn run(arguments: Arguments, json: bool) -> anyhow::Result<()> 
 }
 
 async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
-    let target = Rc::new(Target::resolve(arguments.url.clone(), arguments.credentials()).await?);
+    let target = Rc::new(Target::resolve(arguments.url.clone(), arguments.partners.credentials()).await?);
     let progress = Rc::new(Progress::default());
     prepare::log_in(&target, &progress).await?;
     let bench =
@@ -261,16 +242,5 @@ mod tests {
         ] {
             assert!(parse(line).is_err(), "{line}");
         }
-    }
-
-    #[test]
-    fn partners_are_numbered_with_four_digits() {
-        let names = |line| {
-            let credentials = parse(line).unwrap().credentials();
-            credentials.into_iter().map(|c| c.username).collect::<Vec<_>>()
-        };
-        assert_eq!(names("--partners 2 --password rahasia"), ["beban0001", "beban0002"]);
-        assert_eq!(names("--hot"), ["dummy"]);
-        assert_eq!(names("--username mitra --password rahasia"), ["mitra"]);
     }
 }

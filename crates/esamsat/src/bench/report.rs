@@ -94,7 +94,7 @@ impl Report {
             mode: arguments.mode,
             connections: arguments.connections,
             rate_per_second: arguments.rate,
-            partners: arguments.partners.map_or(1, usize::from),
+            partners: arguments.partners.count.map_or(1, usize::from),
             warm_up_s: arguments.warmup,
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
             gateway,
