@@ -10,6 +10,7 @@
 //! load        the workers: inquire, pay, or both, as long as the schedule says
 //! tally       what was seen: latencies, counts, failures
 //! prepare     log in every partner, and one payment to see that payments work
+//! pgbench     `PostgreSQL`'s own benchmark, as child processes
 //! reference   the same web stack with nothing behind it, as a child process
 //! report      tables and JSON
 //! ```
@@ -26,6 +27,7 @@ mod caller;
 mod client;
 mod load;
 mod partners;
+mod pgbench;
 mod prepare;
 mod progress;
 pub(crate) mod reference;
@@ -41,6 +43,7 @@ use clap::{Args, ValueEnum};
 use domain::Clock;
 use load::{Bench, Work};
 use partners::Partners;
+use pgbench::Pgbench;
 use progress::Progress;
 use report::Report;
 use serde::Serialize;
@@ -87,8 +90,9 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = Mode::Pairs)]
     mode: Mode,
 
-    /// One hot partner, the sandbox's documented one; the default
-    #[arg(long, conflicts_with_all = ["count", "username"])]
+    /// One hot partner, the sandbox's documented one; the default. With --reference pgbench, one hot row is
+    /// measured as well
+    #[arg(long, conflicts_with_all = ["partners", "username"])]
     hot: bool,
 
     #[command(flatten)]
@@ -99,9 +103,12 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "INDEX", value_parser = clap::value_parser!(u32).range(..i64::from(VEHICLES_PAYABLE)))]
     from: Option<u32>,
 
-    /// Also measure the same web stack with nothing behind it, in turns with the gateway
-    #[arg(long)]
-    reference: bool,
+    /// Also measure something else on this machine, in turns with the gateway
+    #[arg(long, value_enum, value_name = "WITH", num_args = 0..=1, default_missing_value = "http")]
+    reference: Option<Reference>,
+
+    #[command(flatten)]
+    pgbench: pgbench::Flags,
 
     /// With --reference: into how many slices each of the two measurements is cut
     #[arg(long, default_value_t = 3, requires = "reference", value_parser = clap::value_parser!(u32).range(3..=99))]
@@ -118,6 +125,68 @@ pub(crate) enum Mode {
     Inquiry,
     /// Payments alone, of invoices that were inquired before
     Pay,
+}
+
+impl Mode {
+    /// What is counted.
+    fn units(self) -> &'static str {
+        match self {
+            Self::Pairs => "pairs",
+            Self::Inquiry => "inquiries",
+            Self::Pay => "payments",
+        }
+    }
+}
+
+/// What the gateway is measured against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Reference {
+    /// The same web stack with nothing behind it
+    Http,
+    /// pgbench, on the database server that the gateway writes to
+    Pgbench,
+}
+
+/// What takes turns with the gateway, and what was seen of it.
+enum Beside {
+    Nothing,
+    Http { child: Box<reference::Child>, slices: Vec<Tally> },
+    Pgbench(Box<Pgbench>),
+}
+
+impl Beside {
+    async fn start(arguments: &Arguments, progress: &Progress) -> anyhow::Result<Self> {
+        Ok(match arguments.reference {
+            None => Self::Nothing,
+            Some(Reference::Http) => {
+                let child = Box::new(reference::Child::start().await?);
+                Self::Http { child, slices: Vec::new() }
+            }
+            Some(Reference::Pgbench) => {
+                let bare_commit = arguments.connections == 1 && arguments.mode == Mode::Pay;
+                let wanted = pgbench::Wanted { hot_row: arguments.hot, bare_commit };
+                Self::Pgbench(Box::new(Pgbench::start(&arguments.pgbench, wanted, progress).await?))
+            }
+        })
+    }
+
+    async fn measure(
+        &mut self,
+        bench: &Bench,
+        of_slices: &str,
+        warm_up: Duration,
+        measured: Duration,
+    ) -> anyhow::Result<()> {
+        match self {
+            Self::Nothing => {}
+            Self::Http { child, slices } => {
+                let name = format!("reference, {of_slices}");
+                slices.push(bench.run(&child.target, Work::Reference, &name, warm_up, measured).await?);
+            }
+            Self::Pgbench(session) => session.slice(of_slices, measured, &bench.progress).await?,
+        }
+        Ok(())
+    }
 }
 
 fn rate(text: &str) -> Result<f64, String> {
@@ -154,6 +223,9 @@ pub(crate) async fn run(arguments: Arguments, json: bool) -> anyhow::Result<()> 
 }
 
 async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
+    if arguments.pgbench.is_given() && arguments.reference != Some(Reference::Pgbench) {
+        bail!(Fault::Usage("--pgbench-url, -scale and -clients need --reference pgbench".to_owned()));
+    }
     let target = Rc::new(Target::resolve(arguments.url.clone(), arguments.partners.credentials()).await?);
     let progress = Rc::new(Progress::default());
     prepare::log_in(&target, &progress).await?;
@@ -161,19 +233,15 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
         Bench::new(usize::from(arguments.connections), arguments.rate, arguments.first_vehicle(), progress);
     prepare::probe(&target, arguments.mode, &bench.vehicles).await?;
 
-    let reference = if arguments.reference { Some(reference::Child::start().await?) } else { None };
-    let slices = if reference.is_some() { arguments.slices } else { 1 };
+    let mut beside = Beside::start(arguments, &bench.progress).await?;
+    let slices = if arguments.reference.is_some() { arguments.slices } else { 1 };
     let warm_up = Duration::from_secs(arguments.warmup);
     let measured = Duration::from_secs(arguments.seconds) / slices;
-    let (mut gateway_slices, mut reference_slices): (Vec<Tally>, Vec<Tally>) = Default::default();
+    let mut gateway_slices: Vec<Tally> = Vec::new();
     for slice in 0..slices {
         let warm_up = if slice == 0 { warm_up } else { warm_up.min(SETTLE) };
         let of_slices = format!("slice {} of {slices}", slice + 1);
-        if let Some(reference) = &reference {
-            let name = format!("reference, {of_slices}");
-            reference_slices
-                .push(bench.run(&reference.target, Work::Reference, &name, warm_up, measured).await?);
-        }
+        beside.measure(&bench, &of_slices, warm_up, measured).await?;
         let name = if slices == 1 { "gateway".to_owned() } else { format!("gateway, {of_slices}") };
         let tally = match arguments.mode {
             Mode::Pairs => bench.run(&target, Work::Pairs, &name, warm_up, measured).await?,
@@ -182,10 +250,11 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
         };
         gateway_slices.push(tally);
     }
-    if let Some(reference) = reference {
-        reference.end().await;
+    let report = Report::new(arguments, &gateway_slices, &beside);
+    if let Beside::Http { child, .. } = beside {
+        child.end().await;
     }
-    Ok(Report::new(arguments, &gateway_slices, &reference_slices))
+    Ok(report)
 }
 
 #[cfg(test)]
@@ -212,8 +281,23 @@ mod tests {
             "--partners 100 --password rahasia --partner-prefix uji",
             "--username mitra --password rahasia --mode inquiry --warmup 0",
             "--from 0 --reference --slices 5",
+            "--reference http --mode pay",
+            "--reference pgbench --hot",
+            "--reference pgbench --pgbench-url postgres://siti@localhost/x --pgbench-scale 1 --pgbench-clients 1,8",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).err().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_reference_without_a_name_is_the_web_stack() {
+        for (line, reference) in [
+            ("", None),
+            ("--reference", Some(Reference::Http)),
+            ("--reference --hot", Some(Reference::Http)),
+            ("--reference pgbench", Some(Reference::Pgbench)),
+        ] {
+            assert_eq!(parse(line).ok().unwrap().reference, reference, "{line}");
         }
     }
 
@@ -238,6 +322,11 @@ mod tests {
             "--hot --username mitra --password rahasia",
             "--slices 3",
             "--reference --slices 2",
+            "--reference nginx",
+            "--pgbench-url postgres://localhost/x",
+            "--reference pgbench --pgbench-clients 0",
+            "--reference pgbench --pgbench-clients 1,,8",
+            "--reference pgbench --pgbench-scale 0",
             "--from 42500000",
         ] {
             assert!(parse(line).is_err(), "{line}");

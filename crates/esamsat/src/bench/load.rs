@@ -102,7 +102,8 @@ pub(super) struct Bench {
     rate: Option<f64>,
     stock: Rc<RefCell<VecDeque<Invoice>>>,
     payments_per_second: Cell<Option<f64>>,
-    progress: Rc<Progress>,
+    /// What goes on.
+    pub(super) progress: Rc<Progress>,
 }
 
 impl Bench {

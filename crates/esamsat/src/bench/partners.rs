@@ -7,16 +7,17 @@ use clap::Args;
 #[derive(Args)]
 pub(crate) struct Partners {
     /// Spread over so many partners, made before by `esamsat sandbox partners`
-    #[arg(long = "partners", value_name = "PARTNERS", requires = "password", conflicts_with = "username",
+    #[arg(id = "partners", long = "partners", value_name = "COUNT", requires = "password", conflicts_with = "username",
           value_parser = clap::value_parser!(u16).range(1..=9_999))]
     pub(super) count: Option<u16>,
 
     /// The partners' names: this and a number of four digits
     #[arg(
+        id = "partner-prefix",
         long = "partner-prefix",
-        value_name = "PARTNER_PREFIX",
+        value_name = "PREFIX",
         default_value = "beban",
-        requires = "count"
+        requires = "partners"
     )]
     prefix: String,
 
