@@ -13,6 +13,7 @@
 //! pgbench     `PostgreSQL`'s own benchmark, as child processes
 //! reference   the same web stack with nothing behind it, as a child process
 //! report      tables and JSON
+//! country     `esamsat country`: a whole province, with the same pieces
 //! ```
 //!
 //! What it keeps true: latency counts from the moment a request was due, not from when there was a
@@ -25,6 +26,7 @@
 mod answer;
 mod caller;
 mod client;
+pub(crate) mod country;
 mod load;
 mod partners;
 mod pgbench;

@@ -34,6 +34,21 @@ fn create_folder(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the configured database takes on disk, in bytes: of the embedded one, its file and its log. A simulated
+/// bank's books are not the gateway's.
+pub async fn stored_bytes(config: &Config) -> anyhow::Result<u64> {
+    let database = config.database();
+    let file = tokio::fs::metadata(&database).await.map_err(|error| {
+        Fault::Unavailable(format!(
+            "failed to learn the size of {}: {error}; name the gateway's folder with --data or --config",
+            database.display()
+        ))
+    })?;
+    // There is no log while nobody has the database open.
+    let log = tokio::fs::metadata(database.with_extension("sqlite-wal")).await.map_or(0, |log| log.len());
+    Ok(file.len() + log)
+}
+
 /// The operator's side of the configured database.
 pub fn operations(config: &Config) -> anyhow::Result<Operations> {
     Ok(operations_on(open_store(config)?))

@@ -6,6 +6,7 @@
 
 mod bench;
 mod commands;
+mod country;
 mod environment;
 mod examples;
 mod full_disk;
