@@ -3,7 +3,6 @@
 //! Every event is tried on an invoice in every state. What it does to the books is told as the words of the
 //! postings, so that a line shows the whole effect.
 
-use std::collections::BTreeMap;
 use domain::{
     Accepted, AgentCode, Attempt, BankReceipt, ChassisNumber, Command, Environment, Invoice, InvoiceNumber,
     NotPaidProof, Partner, PartnerId, PartnerStatus, PaymentCode, ProductCode, Reason, Rejection, Rupiah,
@@ -17,6 +16,7 @@ use domain::{
     record::{Incident, IncidentKind, Proposal, Resolution},
     rows::{Changes, Claim, Keys, Rows},
 };
+use std::collections::BTreeMap;
 
 const LIVE: Environment = Environment::Live;
 const PARTNER: PartnerId = PartnerId(7);

@@ -2,14 +2,18 @@
 //!
 //! ```text
 //! target      where the gateway is and who calls it: requests, ready as bytes
+//! partners    who calls: the flags
 //! client      one keep-alive connection; reads answers
 //! answer      what an answer says, or how a request failed
+//! caller      a partner's connection: inquires, pays
 //! schedule    when requests are due, and which of them count
 //! load        the workers: inquire, pay, or both, as long as the schedule says
 //! tally       what was seen: latencies, counts, failures
 //! prepare     log in every partner, and one payment to see that payments work
+//! pgbench     `PostgreSQL`'s own benchmark, as child processes
 //! reference   the same web stack with nothing behind it, as a child process
 //! report      tables and JSON
+//! country     `esamsat country`: a whole province, with the same pieces
 //! ```
 //!
 //! What it keeps true: latency counts from the moment a request was due, not from when there was a
@@ -20,8 +24,12 @@
 //! Deliberately absent: TLS (a proxy ends it in front of the gateway), HTTP/2, and any other machine's load.
 
 mod answer;
+mod caller;
 mod client;
+pub(crate) mod country;
 mod load;
+mod partners;
+mod pgbench;
 mod prepare;
 mod progress;
 pub(crate) mod reference;
@@ -36,12 +44,14 @@ use bank::simulator::population::VEHICLES_MAX;
 use clap::{Args, ValueEnum};
 use domain::Clock;
 use load::{Bench, Work};
+use partners::Partners;
+use pgbench::Pgbench;
 use progress::Progress;
 use report::Report;
 use serde::Serialize;
 use std::{rc::Rc, time::Duration};
 use tally::Tally;
-use target::{Credentials, Target, Url};
+use target::{Target, Url};
 use tokio::task::LocalSet;
 
 /// Every fourth vehicle of the simulator's population belongs to the province whose product is ON.
@@ -82,35 +92,25 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = Mode::Pairs)]
     mode: Mode,
 
-    /// One hot partner, the sandbox's documented one; the default
+    /// One hot partner, the sandbox's documented one; the default. With --reference pgbench, one hot row is
+    /// measured as well
     #[arg(long, conflicts_with_all = ["partners", "username"])]
     hot: bool,
 
-    /// Spread over so many partners, made before by `esamsat sandbox partners`
-    #[arg(long, requires = "password", conflicts_with = "username",
-          value_parser = clap::value_parser!(u16).range(1..=9_999))]
-    partners: Option<u16>,
-
-    /// The partners' names: this and a number of four digits
-    #[arg(long, default_value = "beban", requires = "partners")]
-    partner_prefix: String,
-
-    /// One hot partner of this name [default: dummy]
-    #[arg(long, requires = "password")]
-    username: Option<String>,
-
-    /// The password of the partner, or of all of them [default: dummy123]
-    #[arg(long)]
-    password: Option<String>,
+    #[command(flatten)]
+    partners: Partners,
 
     /// The first vehicle, counted among the payable ones of the simulator's population
     /// [default: by the time of day, so that a second run meets fresh ones]
     #[arg(long, value_name = "INDEX", value_parser = clap::value_parser!(u32).range(..i64::from(VEHICLES_PAYABLE)))]
     from: Option<u32>,
 
-    /// Also measure the same web stack with nothing behind it, in turns with the gateway
-    #[arg(long)]
-    reference: bool,
+    /// Also measure something else on this machine, in turns with the gateway
+    #[arg(long, value_enum, value_name = "WITH", num_args = 0..=1, default_missing_value = "http")]
+    reference: Option<Reference>,
+
+    #[command(flatten)]
+    pgbench: pgbench::Flags,
 
     /// With --reference: into how many slices each of the two measurements is cut
     #[arg(long, default_value_t = 3, requires = "reference", value_parser = clap::value_parser!(u32).range(3..=99))]
@@ -129,6 +129,68 @@ pub(crate) enum Mode {
     Pay,
 }
 
+impl Mode {
+    /// What is counted.
+    fn units(self) -> &'static str {
+        match self {
+            Self::Pairs => "pairs",
+            Self::Inquiry => "inquiries",
+            Self::Pay => "payments",
+        }
+    }
+}
+
+/// What the gateway is measured against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Reference {
+    /// The same web stack with nothing behind it
+    Http,
+    /// pgbench, on the database server that the gateway writes to
+    Pgbench,
+}
+
+/// What takes turns with the gateway, and what was seen of it.
+enum Beside {
+    Nothing,
+    Http { child: Box<reference::Child>, slices: Vec<Tally> },
+    Pgbench(Box<Pgbench>),
+}
+
+impl Beside {
+    async fn start(arguments: &Arguments, progress: &Progress) -> anyhow::Result<Self> {
+        Ok(match arguments.reference {
+            None => Self::Nothing,
+            Some(Reference::Http) => {
+                let child = Box::new(reference::Child::start().await?);
+                Self::Http { child, slices: Vec::new() }
+            }
+            Some(Reference::Pgbench) => {
+                let bare_commit = arguments.connections == 1 && arguments.mode == Mode::Pay;
+                let wanted = pgbench::Wanted { hot_row: arguments.hot, bare_commit };
+                Self::Pgbench(Box::new(Pgbench::start(&arguments.pgbench, wanted, progress).await?))
+            }
+        })
+    }
+
+    async fn measure(
+        &mut self,
+        bench: &Bench,
+        of_slices: &str,
+        warm_up: Duration,
+        measured: Duration,
+    ) -> anyhow::Result<()> {
+        match self {
+            Self::Nothing => {}
+            Self::Http { child, slices } => {
+                let name = format!("reference, {of_slices}");
+                slices.push(bench.run(&child.target, Work::Reference, &name, warm_up, measured).await?);
+            }
+            Self::Pgbench(session) => session.slice(of_slices, measured, &bench.progress).await?,
+        }
+        Ok(())
+    }
+}
+
 fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.1..=1_000_000.0).contains(&rate) {
@@ -139,16 +201,6 @@ fn rate(text: &str) -> Result<f64, String> {
 }
 
 impl Arguments {
-    fn credentials(&self) -> Vec<Credentials> {
-        let password = self.password.as_deref().unwrap_or("dummy123");
-        match self.partners {
-            Some(count) => (1..=count)
-                .map(|number| Credentials::new(&format!("{}{number:04}", self.partner_prefix), password))
-                .collect(),
-            None => vec![Credentials::new(self.username.as_deref().unwrap_or("dummy"), password)],
-        }
-    }
-
     fn first_vehicle(&self) -> u32 {
         self.from.unwrap_or_else(|| {
             let seconds = engine::SystemClock.now().as_millis() / 1_000;
@@ -173,26 +225,25 @@ pub(crate) async fn run(arguments: Arguments, json: bool) -> anyhow::Result<()> 
 }
 
 async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
-    let target = Rc::new(Target::resolve(arguments.url.clone(), arguments.credentials()).await?);
+    if arguments.pgbench.is_given() && arguments.reference != Some(Reference::Pgbench) {
+        bail!(Fault::Usage("--pgbench-url, -scale and -clients need --reference pgbench".to_owned()));
+    }
+    let target = Rc::new(Target::resolve(arguments.url.clone(), arguments.partners.credentials()).await?);
     let progress = Rc::new(Progress::default());
     prepare::log_in(&target, &progress).await?;
     let bench =
         Bench::new(usize::from(arguments.connections), arguments.rate, arguments.first_vehicle(), progress);
     prepare::probe(&target, arguments.mode, &bench.vehicles).await?;
 
-    let reference = if arguments.reference { Some(reference::Child::start().await?) } else { None };
-    let slices = if reference.is_some() { arguments.slices } else { 1 };
+    let mut beside = Beside::start(arguments, &bench.progress).await?;
+    let slices = if arguments.reference.is_some() { arguments.slices } else { 1 };
     let warm_up = Duration::from_secs(arguments.warmup);
     let measured = Duration::from_secs(arguments.seconds) / slices;
-    let (mut gateway_slices, mut reference_slices): (Vec<Tally>, Vec<Tally>) = Default::default();
+    let mut gateway_slices: Vec<Tally> = Vec::new();
     for slice in 0..slices {
         let warm_up = if slice == 0 { warm_up } else { warm_up.min(SETTLE) };
         let of_slices = format!("slice {} of {slices}", slice + 1);
-        if let Some(reference) = &reference {
-            let name = format!("reference, {of_slices}");
-            reference_slices
-                .push(bench.run(&reference.target, Work::Reference, &name, warm_up, measured).await?);
-        }
+        beside.measure(&bench, &of_slices, warm_up, measured).await?;
         let name = if slices == 1 { "gateway".to_owned() } else { format!("gateway, {of_slices}") };
         let tally = match arguments.mode {
             Mode::Pairs => bench.run(&target, Work::Pairs, &name, warm_up, measured).await?,
@@ -201,10 +252,11 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
         };
         gateway_slices.push(tally);
     }
-    if let Some(reference) = reference {
-        reference.end().await;
+    let report = Report::new(arguments, &gateway_slices, &beside);
+    if let Beside::Http { child, .. } = beside {
+        child.end().await;
     }
-    Ok(Report::new(arguments, &gateway_slices, &reference_slices))
+    Ok(report)
 }
 
 #[cfg(test)]
@@ -231,8 +283,23 @@ mod tests {
             "--partners 100 --password rahasia --partner-prefix uji",
             "--username mitra --password rahasia --mode inquiry --warmup 0",
             "--from 0 --reference --slices 5",
+            "--reference http --mode pay",
+            "--reference pgbench --hot",
+            "--reference pgbench --pgbench-url postgres://siti@localhost/x --pgbench-scale 1 --pgbench-clients 1,8",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).err().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_reference_without_a_name_is_the_web_stack() {
+        for (line, reference) in [
+            ("", None),
+            ("--reference", Some(Reference::Http)),
+            ("--reference --hot", Some(Reference::Http)),
+            ("--reference pgbench", Some(Reference::Pgbench)),
+        ] {
+            assert_eq!(parse(line).ok().unwrap().reference, reference, "{line}");
         }
     }
 
@@ -257,20 +324,14 @@ mod tests {
             "--hot --username mitra --password rahasia",
             "--slices 3",
             "--reference --slices 2",
+            "--reference nginx",
+            "--pgbench-url postgres://localhost/x",
+            "--reference pgbench --pgbench-clients 0",
+            "--reference pgbench --pgbench-clients 1,,8",
+            "--reference pgbench --pgbench-scale 0",
             "--from 42500000",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }
-    }
-
-    #[test]
-    fn partners_are_numbered_with_four_digits() {
-        let names = |line| {
-            let credentials = parse(line).unwrap().credentials();
-            credentials.into_iter().map(|c| c.username).collect::<Vec<_>>()
-        };
-        assert_eq!(names("--partners 2 --password rahasia"), ["beban0001", "beban0002"]);
-        assert_eq!(names("--hot"), ["dummy"]);
-        assert_eq!(names("--username mitra --password rahasia"), ["mitra"]);
     }
 }

@@ -47,6 +47,11 @@ fn create_folder(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the configured database takes on disk, in bytes. A simulated bank's books are not the gateway's.
+pub async fn stored_bytes(config: &Config) -> anyhow::Result<u64> {
+    Ok(open_store(config).await?.size_bytes().await?)
+}
+
 /// The operator's side of the configured database.
 pub async fn operations(config: &Config) -> anyhow::Result<Operations> {
     Ok(operations_on(open_store(config).await?))

@@ -69,6 +69,8 @@ enum Command {
     Sandbox(commands::sandbox::Command),
     /// Drive a running gateway and measure it.
     Bench(bench::Arguments),
+    /// Pay a whole province through a running gateway.
+    Country(bench::country::Arguments),
     /// The bench's reference: the same web stack with nothing behind it.
     #[command(hide = true)]
     BenchReference,
@@ -116,6 +118,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Verify => return commands::verify::run(&place).await,
         Command::Sandbox(command) => commands::sandbox::run(&place, command).await?,
         Command::Bench(bench) => bench::run(bench, place.json).await?,
+        Command::Country(country) => return bench::country::run(&place, country).await,
         Command::BenchReference => bench::reference::run().await?,
     }
     Ok(ExitCode::SUCCESS)

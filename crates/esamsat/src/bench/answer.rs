@@ -31,6 +31,21 @@ impl Failed {
         sentence.starts_with(reason.sentence().trim_end_matches('.'))
     }
 
+    /// Whether the same request would be refused again, until somebody does something.
+    pub(super) fn stays(&self) -> bool {
+        [
+            Reason::BadCredentials,
+            Reason::PartnerSuspended,
+            Reason::AddressNotAllowed,
+            Reason::BalanceShort,
+            Reason::VehicleNotFound,
+            Reason::ProductOff,
+            Reason::ProductUnknown,
+        ]
+        .iter()
+        .any(|reason| self.is(*reason))
+    }
+
     /// What can be done about it.
     pub(super) fn advice(&self) -> &'static str {
         let advices = [
@@ -189,11 +204,12 @@ mod tests {
         let short = r#"{"result":"no","reason":"Saldo deposit Anda tidak cukup untuk transaksi ini. Silakan tambah saldo terlebih dahulu."}"#;
         let failed = payment(&answer(short), 1).unwrap_err();
         assert!(failed.is(Reason::BalanceShort), "{failed}");
-        assert!(failed.advice().contains("deposit"));
+        assert!(failed.advice().contains("deposit") && failed.stays());
         let paid = r#"{"result":"no","reason":"Transaksi tidak dapat diproses. Tagihan sudah dibayar (Kode: 0054)"}"#;
         assert!(payment(&answer(paid), 1).unwrap_err().is(Reason::BillAlreadyPaid));
         let busy = Response { status: 503, body: br#"{"result":"no","reason":"Sistem sedang sibuk."}"# };
-        assert_eq!(payment(&busy, 1).unwrap_err().to_string(), "HTTP 503: Sistem sedang sibuk.");
+        let failed = payment(&busy, 1).unwrap_err();
+        assert_eq!((&*failed.to_string(), failed.stays()), ("HTTP 503: Sistem sedang sibuk.", false));
         let page = Response { status: 502, body: b"<html>" };
         assert_eq!(payment(&page, 1).unwrap_err().to_string(), "HTTP 502");
         for body in ["", "[]", "<html>", r#"{"result":"no"}"#, r#"{"result":"OK"}"#] {

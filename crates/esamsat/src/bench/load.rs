@@ -8,13 +8,13 @@
 
 use super::{
     SETTLE, VEHICLES_PAYABLE,
-    answer::{self, Failed, Paid},
-    client::Connection,
+    answer::{Failed, Paid},
+    caller::{Caller, Invoice},
     prepare,
     progress::Progress,
     schedule::{Plan, Schedule},
     tally::{Step, Tally, float},
-    target::{Target, vehicle},
+    target::Target,
 };
 use anyhow::{Context, bail};
 use domain::Reason;
@@ -94,13 +94,6 @@ impl Vehicles {
     }
 }
 
-/// An invoice, and the partner who inquired it.
-#[derive(Clone, Copy)]
-struct Invoice {
-    partner: usize,
-    number: u64,
-}
-
 /// What lasts from one measurement to the next.
 pub(super) struct Bench {
     /// Fresh vehicles.
@@ -109,7 +102,8 @@ pub(super) struct Bench {
     rate: Option<f64>,
     stock: Rc<RefCell<VecDeque<Invoice>>>,
     payments_per_second: Cell<Option<f64>>,
-    progress: Rc<Progress>,
+    /// What goes on.
+    pub(super) progress: Rc<Progress>,
 }
 
 impl Bench {
@@ -222,19 +216,16 @@ impl Bench {
         name: &str,
         plan: Plan,
     ) -> anyhow::Result<(Rc<Load>, Tally)> {
-        let mut connections = Vec::with_capacity(self.connections);
+        let mut callers = Vec::with_capacity(self.connections);
         for _ in 0..self.connections {
-            let mut connection = Connection::new(target.address);
-            let opened = connection.open().await.map(drop);
-            opened.map_err(|failed| prepare::unreachable(target, &failed))?;
-            connections.push(connection);
+            callers.push(Caller::connect(target).await?);
         }
         let runtime = Handle::current().metrics();
         let busy_before = runtime.worker_total_busy_duration(0);
         let begin = Instant::now();
         let load = Rc::new(Load {
             work,
-            target: Rc::clone(target),
+            partners: target.partners.len(),
             schedule: Schedule::new(plan, begin),
             vehicles: Rc::clone(&self.vehicles),
             stock: Rc::clone(&self.stock),
@@ -244,9 +235,8 @@ impl Bench {
             tally: RefCell::default(),
         });
         let mut workers = JoinSet::new();
-        for connection in connections {
-            let request = Vec::with_capacity(1_024);
-            workers.spawn_local(Worker { load: Rc::clone(&load), connection, request }.run());
+        for caller in callers {
+            workers.spawn_local(Worker { load: Rc::clone(&load), caller }.run());
         }
         self.progress.begin(name);
         let mut ticks = interval(self.progress.interval());
@@ -278,7 +268,7 @@ impl Bench {
 /// What the workers of one measurement share.
 struct Load {
     work: Work,
-    target: Rc<Target>,
+    partners: usize,
     schedule: Schedule,
     vehicles: Rc<Vehicles>,
     stock: Rc<RefCell<VecDeque<Invoice>>>,
@@ -292,7 +282,7 @@ struct Load {
 
 impl Load {
     fn next_partner(&self) -> usize {
-        let partner = self.partner.get() % self.target.partners.len();
+        let partner = self.partner.get() % self.partners;
         self.partner.set(partner + 1);
         partner
     }
@@ -355,8 +345,7 @@ struct Timing {
 /// One connection at work.
 struct Worker {
     load: Rc<Load>,
-    connection: Connection,
-    request: Vec<u8>,
+    caller: Caller,
 }
 
 impl Worker {
@@ -398,16 +387,12 @@ impl Worker {
     }
 
     async fn inquire(&mut self, due: Instant) -> Result<Invoice, Failed> {
-        let Self { load, connection, request } = self;
-        let (partner, index) = (load.next_partner(), load.vehicles.take());
-        let vehicle = vehicle(index);
-        load.target.write_inquiry(request, partner, &vehicle);
-        let response = connection.exchange(request).await?;
-        let done = Instant::now();
-        match answer::inquiry(&response, vehicle.1.as_str()) {
-            Ok(number) => {
-                load.answered(Step::Inquiry, Timing { due, from: due, done });
-                Ok(Invoice { partner, number })
+        let Self { load, caller } = self;
+        let index = load.vehicles.take();
+        match caller.inquire(load.next_partner(), index).await {
+            Ok(invoice) => {
+                load.answered(Step::Inquiry, Timing { due, from: due, done: Instant::now() });
+                Ok(invoice)
             }
             Err(failed) => {
                 if failed.is(Reason::BillAlreadyPaid) {
@@ -425,12 +410,11 @@ impl Worker {
         from: Instant,
         invoice: Invoice,
     ) -> Result<Option<Instant>, Failed> {
-        let Self { load, connection, request } = self;
-        load.target.write_pay(request, invoice.partner, invoice.number);
-        let response = connection.exchange(request).await?;
+        let Self { load, caller } = self;
+        let paid = caller.pay(invoice).await?;
         let done = Instant::now();
         let timing = Timing { due, from, done };
-        match answer::payment(&response, invoice.number)? {
+        match paid {
             Paid::Confirmed => {
                 load.answered(Step::Pay, timing);
                 Ok(Some(done))

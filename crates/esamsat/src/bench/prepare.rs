@@ -6,16 +6,16 @@
 
 use super::{
     Mode,
-    answer::{self, Failed, Paid},
-    client::Connection,
+    answer::{Failed, Paid},
+    caller::Caller,
     load::Vehicles,
     progress::Progress,
-    target::{Target, vehicle},
+    target::Target,
 };
 use crate::output::Fault;
 use anyhow::bail;
 use domain::Reason;
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 use tokio::time::{Instant, sleep};
 
 /// The pause after a log-in that was one too many.
@@ -38,19 +38,15 @@ pub(super) fn refused(what: &str, failed: &Failed) -> anyhow::Error {
 }
 
 /// Logs every partner in.
-pub(super) async fn log_in(target: &Target, progress: &Progress) -> anyhow::Result<()> {
-    let (mut connection, mut request) = (Connection::new(target.address), Vec::new());
-    connection.open().await.map_err(|failed| unreachable(target, &failed))?;
+pub(super) async fn log_in(target: &Rc<Target>, progress: &Progress) -> anyhow::Result<()> {
+    let mut caller = Caller::connect(target).await?;
     let begin = Instant::now();
     progress.begin(&format!("logging {} partners in", target.partners.len()));
     for (index, partner) in target.partners.iter().enumerate() {
-        target.write_balance(&mut request, index);
         let mut attempts = 0;
         loop {
-            let answered =
-                connection.exchange(&request).await.and_then(|response| answer::balance(&response));
             attempts += 1;
-            match answered {
+            match caller.balance(index).await {
                 Ok(_) => break,
                 Err(Failed::Status(429, _)) if attempts < LOG_IN_ATTEMPTS_MAX => sleep(LOG_IN_PAUSE).await,
                 Err(failed @ (Failed::Connection(_) | Failed::Unreadable(_))) => {
@@ -69,14 +65,11 @@ pub(super) async fn log_in(target: &Target, progress: &Progress) -> anyhow::Resu
 }
 
 /// Inquires one vehicle that is not paid yet, and pays it unless only inquiries are wanted.
-pub(super) async fn probe(target: &Target, mode: Mode, vehicles: &Vehicles) -> anyhow::Result<()> {
-    let (mut connection, mut request) = (Connection::new(target.address), Vec::new());
+pub(super) async fn probe(target: &Rc<Target>, mode: Mode, vehicles: &Vehicles) -> anyhow::Result<()> {
+    let mut caller = Caller::new(target);
     for _ in 0..LEAPS_MAX {
         let index = vehicles.take();
-        let vehicle = vehicle(index);
-        target.write_inquiry(&mut request, 0, &vehicle);
-        let inquired = connection.exchange(&request).await;
-        let invoice = match inquired.and_then(|response| answer::inquiry(&response, vehicle.1.as_str())) {
+        let invoice = match caller.inquire(0, index).await {
             Ok(invoice) => invoice,
             Err(failed) if failed.is(Reason::BillAlreadyPaid) => {
                 vehicles.leap(index);
@@ -87,10 +80,7 @@ pub(super) async fn probe(target: &Target, mode: Mode, vehicles: &Vehicles) -> a
         if mode == Mode::Inquiry {
             return Ok(());
         }
-        target.write_pay(&mut request, 0, invoice);
-        let paid =
-            connection.exchange(&request).await.and_then(|response| answer::payment(&response, invoice));
-        return match paid {
+        return match caller.pay(invoice).await {
             Ok(Paid::Confirmed | Paid::Pending) => Ok(()),
             Err(failed) => Err(refused(&format!("vehicle {index} cannot be paid"), &failed)),
         };

@@ -45,11 +45,21 @@ impl Progress {
 
     /// How far it is. More often than [`Self::interval`] does no harm.
     pub(super) fn show(&self, elapsed: Duration, answered: u64, failed: u64) {
+        self.show_text(elapsed, || format!("{} s, {answered} answered, {failed} failed", elapsed.as_secs()));
+    }
+
+    /// How long it has been going on, where nothing else is known.
+    pub(super) fn show_time(&self, elapsed: Duration) {
+        self.show_text(elapsed, || format!("{} s", elapsed.as_secs()));
+    }
+
+    /// How far it is, in words of its own.
+    pub(super) fn show_text(&self, elapsed: Duration, text: impl FnOnce() -> String) {
         if elapsed.saturating_sub(self.shown_at.get()) < self.interval() / 2 {
             return;
         }
         self.shown_at.set(elapsed);
-        let text = format!("{} s, {answered} answered, {failed} failed", elapsed.as_secs());
+        let text = text();
         match &self.bar {
             Some(bar) => {
                 bar.set_message(text);

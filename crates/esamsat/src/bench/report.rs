@@ -3,8 +3,9 @@
 //! Throughput is the median of the slices; latencies and counts are those of all slices together.
 
 use super::{
-    Arguments, Mode,
+    Arguments, Beside, Mode,
     answer::Failed,
+    pgbench,
     tally::{Step, Tally},
 };
 use crate::output::{self, Table};
@@ -27,6 +28,8 @@ pub(super) struct Report {
     reference: Option<Side>,
     /// The gateway's requests a second by the reference's; in an open loop it would say nothing.
     ratio: Option<f64>,
+    /// `PostgreSQL`'s own benchmark, and the gateway against it.
+    pgbench: Option<pgbench::Report>,
     /// What can be done about the gateway's main failure.
     advice: Option<&'static str>,
 }
@@ -73,7 +76,7 @@ struct Failures {
 }
 
 impl Report {
-    pub(super) fn new(arguments: &Arguments, gateway: &[Tally], reference: &[Tally]) -> Self {
+    pub(super) fn new(arguments: &Arguments, gateway: &[Tally], beside: &Beside) -> Self {
         let steps: &[(Step, &str)] = match arguments.mode {
             Mode::Pairs => &[(Step::Inquiry, "inquiry"), (Step::Pay, "pay"), (Step::Pair, "pair")],
             Mode::Inquiry => &[(Step::Inquiry, "inquiry")],
@@ -83,8 +86,22 @@ impl Report {
         let most_failed = |tally: &&Tally| tally.failed_count();
         let advice = gateway.iter().max_by_key(most_failed).and_then(Tally::main_failure).map(Failed::advice);
         let gateway = Side::new(gateway, steps, is_open);
-        let reference =
-            (!reference.is_empty()).then(|| Side::new(reference, &[(Step::Pay, "reference")], is_open));
+        let (reference, pgbench) = match beside {
+            Beside::Nothing => (None, None),
+            Beside::Http { slices, .. } => {
+                (Some(Side::new(slices, &[(Step::Pay, "reference")], is_open)), None)
+            }
+            Beside::Pgbench(session) => {
+                let is_alone = arguments.mode == Mode::Pay && arguments.connections == 1;
+                let gateway = pgbench::Gateway {
+                    unit: arguments.mode.units(),
+                    per_second: gateway.pairs_per_second.unwrap_or(gateway.requests_per_second),
+                    is_open,
+                    pay_p50_ms: gateway.latencies.first().filter(|_| is_alone).map(|pay| pay.p50_ms),
+                };
+                (None, Some(pgbench::Report::new(session, &gateway)))
+            }
+        };
         let ratio =
             reference.as_ref().filter(|side| !is_open && side.requests_per_second > 0.0).map(|side| {
                 (gateway.requests_per_second / side.requests_per_second * 10_000.0).round() / 10_000.0
@@ -94,12 +111,13 @@ impl Report {
             mode: arguments.mode,
             connections: arguments.connections,
             rate_per_second: arguments.rate,
-            partners: arguments.partners.map_or(1, usize::from),
+            partners: arguments.partners.count.map_or(1, usize::from),
             warm_up_s: arguments.warmup,
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
             gateway,
             reference,
             ratio,
+            pgbench,
             advice,
         }
     }
@@ -161,6 +179,10 @@ impl Report {
         if let Some(ratio) = self.ratio {
             output::line(format!("gateway / reference: {ratio:.3} of the requests a second"));
         }
+        if let Some(pgbench) = &self.pgbench {
+            output::line("");
+            pgbench.print();
+        }
     }
 }
 
@@ -217,17 +239,17 @@ impl Latency {
     }
 }
 
-fn milliseconds(microseconds: u64) -> f64 {
+pub(super) fn milliseconds(microseconds: u64) -> f64 {
     super::tally::float(microseconds) / 1_000.0
 }
 
 /// To thousandths: more would be noise.
-fn rounded(value: f64) -> f64 {
+pub(super) fn rounded(value: f64) -> f64 {
     (value * 1_000.0).round() / 1_000.0
 }
 
 /// The middle value, or the mean of the two in the middle.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     match (values.len(), values.len() / 2) {

@@ -38,7 +38,8 @@ impl Default for Seen {
     }
 }
 
-fn histogram() -> Histogram<u64> {
+/// An empty one, for microseconds.
+pub(super) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).expect("the bounds are in order")
 }
 

@@ -5,18 +5,29 @@ use crate::{
     gateway,
     output::{self, line},
 };
+use engine::verify::Report;
 use std::process::ExitCode;
 
 /// Checks everything as of one moment.
 pub async fn run(place: &Place) -> anyhow::Result<ExitCode> {
     let config = Config::load(place)?;
-    let store = gateway::open_store(&config).await?;
-    let report = engine::verify::verify(store.as_ref()).await?;
-    let code = if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(1) };
+    let report = check(&config).await?;
     if place.json {
         output::json(&report);
-        return Ok(code);
+    } else {
+        print(&config, &report);
     }
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// Checks the configured database.
+pub async fn check(config: &Config) -> anyhow::Result<Report> {
+    let store = gateway::open_store(config).await?;
+    Ok(engine::verify::verify(store.as_ref()).await?)
+}
+
+/// For people.
+pub fn print(config: &Config, report: &Report) {
     let checked = &report.checked;
     line(format!("{}, checked as of one moment:", config.store_at()));
     line(format!("  {} postings in {} steps: must sum to zero in each", checked.postings, checked.steps));
@@ -31,12 +42,11 @@ pub async fn run(place: &Place) -> anyhow::Result<ExitCode> {
     ));
     if report.is_clean() {
         line("Everything holds.");
-        return Ok(code);
+        return;
     }
     line("");
     line(format!("{} problems:", report.problem_count));
     for problem in &report.problems {
         line(format!("  {problem}"));
     }
-    Ok(code)
 }

@@ -4,7 +4,9 @@
 //! What a rule is belongs to the crates below and is tested there; here it is whether the whole thing keeps
 //! it. Deliberately one program: the crate's tests link once.
 
+mod bench;
 mod commands;
+mod country;
 mod environment;
 mod examples;
 mod full_disk;
