@@ -45,6 +45,15 @@ fn main() -> ExitCode {
     }
 }
 
+/// Runs a command beside a throw-away PostgreSQL server that ends with it. Its database belongs to a role
+/// with ordinary rights.
+const ON_A_DATABASE: [&str; 8] =
+    ["pg_virtualenv", "-t", "-o", "max_connections=300", "sh", "-c", AS_ORDINARY_ROLE, "sh"];
+const AS_ORDINARY_ROLE: &str = "\
+    psql --quiet --dbname postgres --command \"CREATE ROLE esamsat LOGIN PASSWORD 'test-only'\" \
+        --command 'CREATE DATABASE esamsat OWNER esamsat' &&
+    export TEST_DATABASE_URL=postgres://esamsat:test-only@$PGHOST:$PGPORT/esamsat && exec \"$@\"";
+
 /// Everything that must hold before a change is taken.
 fn test() -> Result<()> {
     let mut steps = Steps::new(repository(), 6);
@@ -54,7 +63,7 @@ fn test() -> Result<()> {
     steps.run("tidy", |_| tidy())?;
     // Before the tests, so that their summary is the last thing said.
     steps.cargo("documentation tests", &["test", "--quiet", "--doc", "--workspace"])?;
-    steps.last_cargo("tests", &["nextest", "run", "--workspace"])
+    steps.last_cargo("tests", &ON_A_DATABASE, &["nextest", "run", "--workspace"])
 }
 
 /// The rules about the repository itself.

@@ -1,8 +1,8 @@
 //! Installs what the tests need and the machine lacks: on Debian, from its own packages.
 //!
 //! What is there is left alone, wherever it came from: a program is tried, not looked up in a package
-//! list. Needed are the languages of the example clients, which the tests run as partners would, and the
-//! test runner.
+//! list. Needed are the languages of the example clients, which the tests run as partners would,
+//! PostgreSQL with what keeps it available, and the test runner.
 
 use crate::steps::{Steps, cargo, spawn};
 use anyhow::{Context, Result, bail};
@@ -20,13 +20,19 @@ struct Need {
     packages: &'static [&'static str],
 }
 
-const NEEDS: [Need; 4] = [
+const NEEDS: [Need; 8] = [
     Need { probe: &["curl", "--version"], packages: &["ca-certificates", "curl"] },
     Need { probe: &["php", "-r", PHP_HAS_CURL], packages: &["php-cli", "php-curl"] },
     Need { probe: &["python3", "-c", ""], packages: &["python3"] },
     Need { probe: PYTHON_HAS_REQUESTS, packages: &["python3-requests"] },
+    Need { probe: &["sh", "-c", HAS_POSTGRESQL], packages: &["postgresql", "postgresql-contrib"] },
+    Need { probe: &["sh", "-c", "PATH=$PATH:/usr/sbin haproxy -v"], packages: &["haproxy"] },
+    Need { probe: &["patroni", "--version"], packages: &["patroni", "python3-etcd"] },
+    Need { probe: &["sh", "-c", "etcd --version && etcdctl version"], packages: &["etcd-server", "etcd-client"] },
 ];
 const PHP_HAS_CURL: &str = "exit(function_exists('curl_init') ? 0 : 1);";
+/// A server of at least version 15 with its benchmark, and what makes throw-away ones.
+const HAS_POSTGRESQL: &str = "ls /usr/lib/postgresql/1[5-9]/bin/pgbench && command -v pg_virtualenv";
 const PYTHON_HAS_REQUESTS: &[&str] = &["python3", "-c", "import requests"];
 
 /// Installs what is missing.

@@ -58,18 +58,35 @@ impl Steps {
         self.run(name, |steps| steps.spawn_cargo(arguments))
     }
 
-    /// The last step, a cargo command that has the last word: the durations of the others come before it.
-    pub(crate) fn last_cargo(&mut self, name: &'static str, arguments: &[&str]) -> Result<()> {
+    /// The last step, a cargo command that has the last word: the durations of the others come before it. It
+    /// runs as what `wrapper` says, with the command behind that.
+    pub(crate) fn last_cargo(
+        &mut self,
+        name: &'static str,
+        wrapper: &[&str],
+        arguments: &[&str],
+    ) -> Result<()> {
         eprintln!();
         for (name, duration) in &self.done {
             eprintln!("{:>8.1} s  {name}", duration.as_secs_f64());
         }
         eprintln!("\n== {}/{} {name}", self.done.len() + 1, self.total);
-        self.spawn_cargo(arguments).with_context(|| format!("failed at the step `{name}`"))
+        self.spawn_wrapped(wrapper, arguments).with_context(|| format!("failed at the step `{name}`"))
     }
 
     fn spawn_cargo(&self, arguments: &[&str]) -> Result<()> {
-        let mut command = Command::new(cargo());
+        self.spawn_wrapped(&[], arguments)
+    }
+
+    fn spawn_wrapped(&self, wrapper: &[&str], arguments: &[&str]) -> Result<()> {
+        let mut command = match wrapper.split_first() {
+            Some((program, before)) => {
+                let mut command = Command::new(program);
+                command.args(before).arg(cargo());
+                command
+            }
+            None => Command::new(cargo()),
+        };
         command.args(arguments).current_dir(&self.repository);
         if let Some(path) = &self.path {
             command.env("PATH", path);
