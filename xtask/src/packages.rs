@@ -28,7 +28,10 @@ const NEEDS: [Need; 8] = [
     Need { probe: &["sh", "-c", HAS_POSTGRESQL], packages: &["postgresql", "postgresql-contrib"] },
     Need { probe: &["sh", "-c", "PATH=$PATH:/usr/sbin haproxy -v"], packages: &["haproxy"] },
     Need { probe: &["patroni", "--version"], packages: &["patroni", "python3-etcd"] },
-    Need { probe: &["sh", "-c", "etcd --version && etcdctl version"], packages: &["etcd-server", "etcd-client"] },
+    Need {
+        probe: &["sh", "-c", "etcd --version && etcdctl version"],
+        packages: &["etcd-server", "etcd-client"],
+    },
 ];
 const PHP_HAS_CURL: &str = "exit(function_exists('curl_init') ? 0 : 1);";
 /// A server of at least version 15 with its benchmark, and what makes throw-away ones.
