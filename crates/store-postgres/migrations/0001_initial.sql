@@ -25,7 +25,8 @@ CREATE TABLE invoice (
     body          text COLLATE "C" NOT NULL -- JSON: the presentment
 );
 CREATE INDEX invoice_by_partner ON invoice (partner, number);
-CREATE INDEX invoice_by_business_date ON invoice (business_date, number);
+-- Days come in the order of numbers: the first and last of each range of pages are enough.
+CREATE INDEX invoice_by_business_date ON invoice USING brin (business_date) WITH (autosummarize = on);
 
 -- A reservation: from here on the invoice is PENDING.
 CREATE TABLE payment (
@@ -78,7 +79,8 @@ CREATE TABLE claim (
 CREATE TABLE vehicle_claim (
     key   text COLLATE "C" PRIMARY KEY,
     owner bigint NOT NULL
-);
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
+CREATE INDEX vehicle_claim_by_owner ON vehicle_claim (owner);
 
 -- In the order in which they are read: positions are given under the lock of the counter `outbox`, last in
 -- each transaction.

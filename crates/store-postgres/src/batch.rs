@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | nobody decides on a balance that another one is changing | its row's lock, taken in order of account, once |
 //! | an invoice is begun once, settled once, posts once a step | primary keys |
-//! | a bill and a vehicle have one owner | primary keys; who finds the key taken decides again |
+//! | a bill and a vehicle have one owner | primary keys; a begin takes them for free without a look, and who finds one taken decides again with one |
 //! | what operators keep is not overwritten unseen | compare and set; who finds it changed decides again |
 //! | a credit limit holds | it is read after the deposit is locked, and changed under the same lock |
 //! | no two batches wait for each other | locks in one order, then keys in order, then releases; else the server ends one, and it is decided again |
@@ -21,7 +21,7 @@ use crate::{
     Inner,
     connect::{Lent, Session},
     failure::{Failure, Remedy, commit_was_refused, explain, is_conflict},
-    load::{self, Loaded},
+    load::{self, Claims, Loaded},
     pipeline::{Answer, Pipeline, parameters},
     statements::Statements,
     write,
@@ -30,6 +30,7 @@ use domain::Decision;
 use std::time::Duration;
 use store::{Batch, BatchId, Error};
 use tokio::time::timeout;
+use tokio_postgres::error::DbError;
 use uuid::Uuid;
 
 /// How long each of the two round trips may take.
@@ -75,9 +76,15 @@ pub(crate) async fn apply(inner: &Inner, batch: &Batch) -> Result<Vec<Decision>,
         if remedy != Remedy::Reconnect {
             lent.give_back();
         }
+        let taken = match &failure {
+            Failure::Postgres(error) => error.as_db_error().and_then(DbError::constraint),
+            _ => None,
+        };
+        if matches!(taken, Some("claim_pkey" | "vehicle_claim_pkey")) {
+            inner.contest();
+        }
         // A batch's own name that is taken stays taken.
-        let is_repeated = matches!(&failure, Failure::Postgres(error)
-            if error.as_db_error().is_some_and(|told| told.constraint() == Some("batch_pkey")));
+        let is_repeated = taken == Some("batch_pkey");
         if remedy != Remedy::Retry || is_repeated || tries >= TRIES_MAX {
             return Err(failure.into());
         }
@@ -98,7 +105,8 @@ async fn apply_once(inner: &Inner, lent: &mut Lent<'_>, batch: &Batch) -> Tried 
     let client = &lent.session.client;
     let keys = store::keys(batch);
     let created = inner.unknown_accounts(&keys);
-    let loading = load::load(client, &statements, batch.id, &keys, &created);
+    let claims = if inner.is_contested() { Claims::LookedUp } else { Claims::TakenForFree };
+    let loading = load::load(client, &statements, batch.id, &keys, &created, claims);
     let loaded = match timeout(ROUND_TRIP_WITHIN, loading).await {
         Ok(Ok(loaded)) => loaded,
         Ok(Err(failure)) => return roll_back(&lent.session, &statements, failure).await.into(),

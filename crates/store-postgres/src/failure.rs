@@ -7,7 +7,7 @@
 //! | 40: serialization failure, deadlock | tried again, bounded; then Unavailable |
 //! | 23: a key is taken | tried again once on fresh rows; then Data |
 //! | 22: a value that does not fit; a row that cannot be read | Data |
-//! | 58, XX: I/O error, corruption | Fatal |
+//! | I/O error, corrupted data or index | Fatal |
 //! | 42: no such table, no right to it | Unavailable: somebody is changing the schema or the rights |
 //!
 //! Once COMMIT is on its way, an answer of the server that names an earlier statement or a conflict means that
@@ -106,7 +106,11 @@ impl From<Failure> for Error {
         match class(told.code()) {
             "22" | "23" => Self::Data(reason),
             _ if told.code() == &SqlState::DISK_FULL => Self::Full(reason),
-            "58" | "XX" => Self::Fatal(reason),
+            _ if [&SqlState::IO_ERROR, &SqlState::DATA_CORRUPTED, &SqlState::INDEX_CORRUPTED]
+                .contains(&told.code()) =>
+            {
+                Self::Fatal(reason)
+            }
             _ => Self::Unavailable(reason),
         }
     }

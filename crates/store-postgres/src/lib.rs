@@ -46,7 +46,10 @@ use statements::Statements;
 use std::{
     collections::HashSet,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::Duration,
 };
 use store::{AuditVisitor, Batch, BatchId, Error, InvoiceFilter, Store, StoredInvoice};
@@ -59,6 +62,9 @@ const WRITERS_MAX: usize = 6;
 
 /// Sessions that read lists at the same time.
 const READERS_MAX: usize = 4;
+
+/// How many batches look claims up after one was found taken.
+const CONTESTED_BATCHES: u32 = 256;
 
 /// How long a free session is waited for.
 const SESSION_WITHIN: Duration = Duration::from_secs(3);
@@ -80,6 +86,8 @@ struct Inner {
     lookups: lookup::Lookups,
     /// Accounts whose rows are known to be there.
     accounts: Mutex<HashSet<i64>>,
+    /// For so many batches more, whether a bill is free is looked up before it is decided on.
+    contested: AtomicU32,
 }
 
 /// Creates the tables, or brings them up to date. Several may do so at once, beside running gateways.
@@ -99,6 +107,7 @@ impl PostgresStore {
             address,
             lookups: lookup::Lookups::default(),
             accounts: Mutex::default(),
+            contested: AtomicU32::new(0),
         };
         let reader = inner.readers.lend().await?;
         schema::check(&reader.session).await?;
@@ -168,6 +177,16 @@ impl Inner {
         keys.balances.iter().map(|account| account.code()).filter(|code| !known.contains(code)).collect()
     }
 
+    /// Whether claims on bills and vehicles are to be looked up. Nearly all are free, and their keys tell who was
+    /// wrong to think so; where somebody was, others may be soon.
+    fn is_contested(&self) -> bool {
+        self.contested.fetch_update(Relaxed, Relaxed, |batches| batches.checked_sub(1)).is_ok()
+    }
+
+    fn contest(&self) {
+        self.contested.store(CONTESTED_BATCHES, Relaxed);
+    }
+
     fn know_accounts(&self, created: Vec<i64>) {
         if !created.is_empty() {
             self.accounts.lock().unwrap_or_else(PoisonError::into_inner).extend(created);
@@ -230,11 +249,20 @@ impl Store for PostgresStore {
     }
 
     fn pending(&self, after: InvoiceNumber, limit: u32) -> BoxFuture<'_, Result<Vec<Invoice>, Error>> {
-        self.read(move |client| Box::pin(query::pending(client, after, limit)))
+        Box::pin(async move {
+            let asked = self
+                .inner
+                .look(move |client, statements| Box::pin(query::pending(client, statements, after, limit)));
+            Ok(asked.await?)
+        })
     }
 
     fn pending_count(&self) -> BoxFuture<'_, Result<u64, Error>> {
-        self.read(|client| Box::pin(query::pending_count(client)))
+        Box::pin(async move {
+            let asked =
+                self.inner.look(|client, statements| Box::pin(query::pending_count(client, statements)));
+            Ok(asked.await?)
+        })
     }
 
     fn balance(&self, account: Account) -> BoxFuture<'_, Result<Rupiah, Error>> {

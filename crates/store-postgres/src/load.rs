@@ -20,18 +20,42 @@ use uuid::Uuid;
 /// The rows, and of some of them the texts that a change is compared with.
 pub(crate) struct Loaded {
     rows: Rows,
+    look: Claims,
     partner_bodies: HashMap<PartnerId, String>,
     proposal_bodies: HashMap<InvoiceNumber, String>,
 }
 
 /// What stood there before the decisions, as far as writing depends on it.
 pub(crate) struct Before {
-    pub(crate) claims: HashSet<String>,
+    look: Claims,
+    claims: HashSet<String>,
     pub(crate) stages: HashMap<InvoiceNumber, Stage>,
     pub(crate) partner_bodies: HashMap<PartnerId, String>,
     pub(crate) proposal_bodies: HashMap<InvoiceNumber, String>,
     pub(crate) incidents: BTreeMap<IncidentKey, Option<Incident>>,
     pub(crate) leases: BTreeMap<String, Option<domain::Lease>>,
+}
+
+/// What is known of the claims on bills and vehicles.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Claims {
+    /// Their owners.
+    LookedUp,
+    /// Nothing: whoever takes one takes it for free, and its key is refused if it is not.
+    TakenForFree,
+}
+
+/// Whether a claim is one of those that every payment takes.
+fn is_of_payment(claim: &Claim) -> bool {
+    matches!(claim, Claim::PaymentCode(..) | Claim::Chassis(..))
+}
+
+impl Before {
+    /// Whether a claim had an owner; none if nobody looked.
+    pub(crate) fn stood(&self, claim: &Claim, key: &str) -> Option<bool> {
+        let looked = self.look == Claims::LookedUp || !is_of_payment(claim);
+        looked.then(|| self.claims.contains(key))
+    }
 }
 
 /// How far an invoice is: which of its rows there are.
@@ -62,6 +86,7 @@ impl Loaded {
     pub(crate) fn split(self) -> (Rows, Before) {
         let rows = &self.rows;
         let before = Before {
+            look: self.look,
             claims: rows
                 .claims
                 .iter()
@@ -89,6 +114,7 @@ pub(crate) async fn load(
     id: BatchId,
     keys: &Keys,
     created: &[i64],
+    look: Claims,
 ) -> Result<Loaded, Failure> {
     let mut pipeline = Pipeline::new(client);
     pipeline.push(&statements.begin, parameters![]);
@@ -100,8 +126,11 @@ pub(crate) async fn load(
     let counters: Vec<&str> = keys.counters.iter().map(|counter| counter.name()).collect();
     let leases: Vec<&str> = keys.leases.iter().map(String::as_str).collect();
     let fences: Vec<&str> = keys.fences.difference(&keys.leases).map(String::as_str).collect();
-    let (vehicles, claims): (Vec<_>, Vec<_>) =
-        keys.claims.iter().partition(|claim| matches!(claim, Claim::Chassis(..)));
+    let (vehicles, claims): (Vec<_>, Vec<_>) = keys
+        .claims
+        .iter()
+        .filter(|claim| look == Claims::LookedUp || !is_of_payment(claim))
+        .partition(|claim| matches!(claim, Claim::Chassis(..)));
     let texts = |claims: &[&Claim]| claims.iter().map(|claim| claim.key()).collect::<Vec<_>>();
     let numbers: Vec<i64> = keys.invoices.iter().map(|number| number.get()).collect();
     let partners: Vec<i64> = keys.partners.iter().map(|id| i64::from(id.0)).collect();
@@ -174,7 +203,7 @@ pub(crate) async fn load(
         }
     }
     let proposal_bodies = load_rare(client, keys, &mut rows).await?;
-    Ok(Loaded { rows, partner_bodies, proposal_bodies })
+    Ok(Loaded { rows, look, partner_bodies, proposal_bodies })
 }
 
 /// What only operators' commands read.

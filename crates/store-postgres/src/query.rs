@@ -7,6 +7,7 @@ use crate::{
     columns::{self, invoice_columns, invoice_tables},
     failure::Failure,
     lookup::stored_invoice,
+    statements::Statements,
 };
 use domain::{
     Environment, Invoice, InvoiceNumber, Lease, Partner, Posting, Product, UpstreamId,
@@ -94,28 +95,19 @@ pub(crate) async fn invoices(client: &Client, filter: &InvoiceFilter) -> Result<
     all(client, &sql, &parameters, stored_invoice).await
 }
 
-const PENDING: &str = concat!(
-    "SELECT ",
-    invoice_columns!(),
-    " FROM vehicle_claim JOIN ",
-    invoice_tables!(),
-    " ON invoice.number = vehicle_claim.owner
-     WHERE begun_at IS NOT NULL AND settled_at IS NULL"
-);
-
 pub(crate) async fn pending(
     client: &Client,
+    statements: &Statements,
     after: InvoiceNumber,
     limit: u32,
 ) -> Result<Vec<Invoice>, Failure> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let page = i64::try_from(limit.clamp(1, PAGE)).unwrap_or(i64::MAX);
-    let sql = format!("{PENDING} AND invoice.number > $1 ORDER BY invoice.number LIMIT $2");
     let mut after = after.get();
     let mut found = Vec::new();
     // Counted here and not by the statement: a page of unreadable rows would look like the end.
     loop {
-        let rows = client.query(&sql, &[&after, &page]).await?;
+        let rows = client.query(&statements.find_pending, &[&after, &page]).await?;
         for row in &rows {
             after = row.try_get(0)?;
             match columns::invoice(row) {
@@ -131,11 +123,9 @@ pub(crate) async fn pending(
     }
 }
 
-pub(crate) async fn pending_count(client: &Client) -> Result<u64, Failure> {
-    let sql = "SELECT count(*) FROM vehicle_claim JOIN payment ON payment.number = owner
-               WHERE NOT EXISTS (SELECT FROM settlement WHERE settlement.number = payment.number)";
-    let count = one(client, sql, &[], |row| Ok(row.try_get::<_, i64>(0)?)).await?;
-    Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
+pub(crate) async fn pending_count(client: &Client, statements: &Statements) -> Result<u64, Failure> {
+    let count: i64 = client.query_one(&statements.count_pending, &[]).await?.try_get(0)?;
+    Ok(u64::try_from(count).unwrap_or(0))
 }
 
 pub(crate) async fn balances(client: &Client) -> Result<Vec<(Account, domain::Rupiah)>, Failure> {

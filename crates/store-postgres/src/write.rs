@@ -62,20 +62,20 @@ impl<'a> Plan<'a> {
         }
         for (claim, owner) in &changes.claims {
             let key = claim.key();
-            let stood = before.claims.contains(&key);
+            let stood = before.stood(claim, &key);
             let of =
                 if matches!(claim, Claim::Chassis(..)) { &mut plan.vehicle_claims } else { &mut plan.claims };
             match (owner, stood) {
-                (Some(owner), false) => {
+                (Some(owner), None | Some(false)) => {
                     of.taken.0.push(key);
                     of.taken.1.push(*owner);
                 }
-                (Some(owner), true) => {
+                (Some(owner), Some(true)) => {
                     of.handed_on.0.push(key);
                     of.handed_on.1.push(*owner);
                 }
-                (None, true) => of.released.push(key),
-                (None, false) => {}
+                (None, None | Some(true)) => of.released.push(key),
+                (None, Some(false)) => {}
             }
         }
         // Keys are taken in order, so that two batches never wait for each other's.
