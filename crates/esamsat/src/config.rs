@@ -57,6 +57,9 @@ const EXAMPLES: [&str; 7] = [
     "ESAMSAT_WAIT_SECONDS",
 ];
 
+/// What the script in `deploy/ha` reads begins like this.
+const CLUSTER: &str = "ESAMSAT_HA_";
+
 /// What an operator can configure.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -196,7 +199,9 @@ impl Config {
     /// Reads the file, if one is named; then the environment and the flags.
     pub fn load(place: &Place) -> anyhow::Result<Self> {
         let unknown = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).find(|name| {
-            name.starts_with("ESAMSAT_") && ![&VARIABLES[..], &EXAMPLES].concat().contains(&name.as_str())
+            name.starts_with("ESAMSAT_")
+                && !name.starts_with(CLUSTER)
+                && ![&VARIABLES[..], &EXAMPLES].concat().contains(&name.as_str())
         });
         if let Some(name) = unknown {
             bail!("the environment variable {name} is unknown; there are {}", VARIABLES.join(", "));

@@ -37,8 +37,8 @@ const AWAY_FIRST: Duration = Duration::from_millis(200);
 const AWAY_MAX: Duration = Duration::from_secs(2);
 
 /// What the server is told about time: a client that was stopped inside a transaction loses it.
-const LIMITS: &str = "SET statement_timeout = 8000; SET lock_timeout = 4000; \
-     SET idle_in_transaction_session_timeout = 4000; SET client_min_messages = warning; SET jit = off; \
+const LIMITS: &str = "SET statement_timeout = 5000; SET lock_timeout = 3000; \
+     SET idle_in_transaction_session_timeout = 2000; SET client_min_messages = warning; SET jit = off; \
      SELECT set_config('synchronous_commit', 'on', false) \
      WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply');";
 
@@ -307,11 +307,16 @@ impl Gate {
     }
 
     fn opened(&self) {
-        *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if self.closed.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
+            tracing::info!("the database is back");
+        }
     }
 
     fn failed(&self, why: String) {
         let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        if closed.is_none() {
+            tracing::warn!(%why, "the database is away");
+        }
         let pause = closed.as_ref().map_or(AWAY_FIRST, |closed| (closed.pause * 2).min(AWAY_MAX));
         *closed = Some(Closed { until: Instant::now() + pause, pause, why });
     }
