@@ -55,6 +55,19 @@ impl Schema {
         PostgresStore::open(self.address()).await.expect("the database opens")
     }
 
+    /// Takes all rows out, as if it were fresh: faster than another schema.
+    pub(crate) async fn empty_tables(&self) {
+        let admin = self.admin().await;
+        let sql = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()
+                   AND tablename NOT IN ('schema_version', 'counter')";
+        let tables = admin.query(sql, &[]).await.expect("the tables are listed");
+        let mut emptying = "UPDATE counter SET value = 0;".to_owned();
+        for table in &tables {
+            emptying.push_str(&format!("DELETE FROM {};", table.get::<_, &str>(0)));
+        }
+        admin.batch_execute(&emptying).await.expect("the tables are emptied");
+    }
+
     /// A connection beside the store's, in the schema.
     pub(crate) async fn admin(&self) -> Client {
         let (client, connection) = tokio_postgres::connect(&self.url(), NoTls).await.expect("a connection");
