@@ -264,7 +264,7 @@ async fn play(schema: &Schema, history: &[Vec<Act>], reached: &Mutex<BTreeMap<St
     let path = directory.path().join("esamsat.db");
     let model = Model::new();
     let mut sqlite = SqliteStore::open(&path, Open::CreateOrMigrate).expect("the file opens");
-    schema.empty_tables().await;
+    empty(schema).await;
     let mut postgres = schema.store().await;
     let mut actors = Actors::default();
     for store in [&model as &dyn Store, &sqlite, &postgres] {
@@ -315,6 +315,17 @@ async fn play(schema: &Schema, history: &[Vec<Act>], reached: &Mutex<BTreeMap<St
         fixture::assert_sound(store).await;
         compare_queries(&model, name, store, &actors).await;
     }
+}
+
+/// Takes all rows out of a schema, as if it were fresh: faster than another one.
+async fn empty(schema: &Schema) {
+    let mut emptying = "UPDATE counter SET value = 0;".to_owned();
+    for table in schema.tables().await {
+        if !["schema_version", "counter"].contains(&table.as_str()) {
+            emptying.push_str(&format!("DELETE FROM {table};"));
+        }
+    }
+    schema.admin().await.batch_execute(&emptying).await.expect("the tables are emptied");
 }
 
 fn stores<'a>(sqlite: &'a SqliteStore, postgres: &'a PostgresStore) -> [(&'static str, &'a dyn Store); 2] {
