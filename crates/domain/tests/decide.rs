@@ -4,19 +4,18 @@
 //! postings, so that a line shows the whole effect.
 
 use domain::{
-    Accepted, AgentCode, Attempt, BankReceipt, ChassisNumber, Command, Environment, Invoice, InvoiceNumber,
-    NotPaidProof, Partner, PartnerId, PartnerStatus, PaymentCode, ProductCode, Reason, Rejection, Rupiah,
-    Secret, Slot, State, Timestamp, UpstreamId, Username,
+    Accepted, AgentCode, Attempt, BankReceipt, ChassisNumber, Command, Environment, Fence, Invoice,
+    InvoiceNumber, Lease, NotPaidProof, Partner, PartnerId, PartnerStatus, PaymentCode, ProductCode, Reason,
+    Rejection, Rupiah, Secret, Slot, State, Timestamp, UpstreamId, Username,
     command::{
-        ApproveResolution, BeginPayment, CorrectIncident, Outcome, PaymentFacts, ProposeResolution,
-        SettlePayment, TopUp,
+        ApproveResolution, BeginPayment, ChangeLease, CorrectIncident, Outcome, PaymentFacts,
+        ProposeResolution, SettlePayment, TopUp,
     },
     decide,
     ledger::Account,
     record::{Incident, IncidentKind, Proposal, Resolution},
     rows::{Changes, Claim, Keys, Rows},
 };
-use std::collections::BTreeMap;
 
 const LIVE: Environment = Environment::Live;
 const PARTNER: PartnerId = PartnerId(7);
@@ -105,6 +104,7 @@ struct World {
     deposit: i64,
     proposal: Option<Resolution>,
     incident: Option<(IncidentKind, Option<i64>)>,
+    lease: Option<Lease>,
 }
 
 impl World {
@@ -122,6 +122,7 @@ impl World {
             deposit: 183_500,
             proposal: None,
             incident: None,
+            lease: None,
         }
     }
 
@@ -169,7 +170,7 @@ impl World {
                 })
                 .collect(),
             counters: keys.counters.iter().map(|counter| (*counter, 0)).collect(),
-            leases: BTreeMap::new(),
+            leases: keys.leases.union(&keys.fences).map(|name| (name.clone(), self.lease.clone())).collect(),
         }
     }
 
@@ -551,4 +552,67 @@ fn a_sandbox_reset_names_its_upstream() {
     let bill = PaymentFacts { environment: Environment::Sandbox, ..facts() }.bill_claim().key();
     assert!(bill.starts_with(&Claim::sandbox_bills(UpstreamId(1))));
     assert!(!facts().bill_claim().key().starts_with(&Claim::sandbox_bills(UpstreamId(1))));
+}
+
+fn lease(holder: &str, token: i64, renewals: i64) -> Lease {
+    Lease { holder: holder.to_owned(), token, renewals }
+}
+
+#[test]
+fn a_lease_is_compared_and_set() {
+    let (mine, free) = (|| Some(lease("a", 3, 7)), || Some(lease("", 4, 0)));
+    #[rustfmt::skip]
+    let table = [
+        // event                              stands  seen                     holder  becomes
+        ("the first one takes it",            None,   None,                    "a",    Ok(lease("a", 1, 0))),
+        ("its holder renews it",              mine(), mine(),                  "a",    Ok(lease("a", 3, 8))),
+        ("its holder gives it up",            mine(), mine(),                  "",     Ok(lease("", 4, 0))),
+        ("another takes it away",             mine(), mine(),                  "b",    Ok(lease("b", 4, 0))),
+        ("another frees it",                  mine(), mine(),                  "",     Ok(lease("", 4, 0))),
+        ("somebody takes a free one",         free(), free(),                  "b",    Ok(lease("b", 5, 0))),
+        ("it was taken first by another",     mine(), None,                    "b",    Err(Rejection::LeaseLost)),
+        ("it was renewed meanwhile",          mine(), Some(lease("a", 3, 6)),  "b",    Err(Rejection::LeaseLost)),
+        ("it changed hands and back",         mine(), Some(lease("a", 1, 7)),  "a",    Err(Rejection::LeaseLost)),
+        ("its old holder wakes up",           free(), mine(),                  "a",    Err(Rejection::LeaseLost)),
+        ("there never was one",               None,   mine(),                  "a",    Err(Rejection::LeaseLost)),
+    ];
+    for (name, stands, seen, holder, expected) in table {
+        let mut world = World::at("PENDING");
+        world.lease = stands;
+        let change = ChangeLease { name: "resolver/1".to_owned(), seen, holder: holder.to_owned() };
+        let decided = world.decide(&Command::ChangeLease(Box::new(change)));
+        let written = decided.as_ref().map(|(_, changes)| changes.leases.clone()).unwrap_or_default();
+        assert_eq!(written.into_values().collect::<Vec<_>>(), expected.iter().cloned().collect::<Vec<_>>());
+        assert_eq!(decided.map(|(accepted, _)| accepted), expected.map(Accepted::Lease), "{name}");
+    }
+}
+
+#[test]
+fn a_settlement_under_a_lost_lease_books_nothing() {
+    let fenced = |token| {
+        let Command::SettlePayment(mut settle) = event("never sent") else { panic!("it settles") };
+        settle.fence = Some(Fence { name: "resolver/1".to_owned(), token });
+        Command::SettlePayment(settle)
+    };
+    #[rustfmt::skip]
+    let table = [
+        // event                                      on         stands                    expected
+        ("the lease is still the same",               "PENDING", Some(lease("a", 3, 7)),   "REFUND"),
+        ("it was renewed meanwhile",                  "PENDING", Some(lease("a", 3, 8)),   "REFUND"),
+        ("it was given up",                           "PENDING", Some(lease("", 4, 0)),    "LeaseLost"),
+        ("it is another's",                           "PENDING", Some(lease("b", 5, 0)),   "LeaseLost"),
+        ("it was lost, and taken again",              "PENDING", Some(lease("a", 6, 0)),   "LeaseLost"),
+        ("there never was one",                       "PENDING", None,                     "LeaseLost"),
+        ("it is lost, and so is a contradiction",     "CONFIRM", Some(lease("b", 4, 0)),   "LeaseLost"),
+        ("it is held, and contradicts a final state", "CONFIRM", Some(lease("a", 3, 7)),   "Contradiction"),
+    ];
+    for (name, word, stands, expected) in table {
+        let mut world = World::at(word);
+        world.lease = stands;
+        assert_eq!(result(&world.decide(&fenced(3))), expected, "{name}");
+        assert_ne!(result(&world.decide(&event("never sent"))), "LeaseLost", "without a fence: {name}");
+    }
+    let mut world = World::at("PENDING");
+    world.invoice = None;
+    assert_eq!(result(&world.decide(&fenced(3))), "InvoiceUnknown", "the first rule is told");
 }

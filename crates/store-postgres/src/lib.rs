@@ -22,13 +22,21 @@ mod batch;
 mod columns;
 mod connect;
 mod failure;
+#[cfg(test)]
+#[path = "../tests/server/kit.rs"]
+mod kit;
 mod load;
 mod lookup;
 mod pipeline;
+#[cfg(test)]
+mod plans;
 mod query;
 mod schema;
 mod statements;
 mod write;
+
+#[cfg(test)]
+extern crate self as store_postgres;
 
 pub use connect::{Address, OpenError};
 

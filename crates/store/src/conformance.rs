@@ -15,8 +15,8 @@ pub mod fixture;
 
 use crate::{AuditRow, Error, InvoiceFilter, Store, StoredInvoice};
 use domain::{
-    Accepted, BusinessDate, Command, Environment, InvoiceNumber, NotPaidProof, PartnerId, PartnerStatus,
-    Reason, Refusal, Rejection, Rupiah, Secret, Slot, State, UpstreamId, Username,
+    Accepted, BusinessDate, Command, Environment, Fence, InvoiceNumber, Lease, NotPaidProof, PartnerId,
+    PartnerStatus, Reason, Refusal, Rejection, Rupiah, Secret, Slot, State, UpstreamId, Username,
     command::{ApproveResolution, CorrectIncident, Outcome, PartnerChange, PaymentFacts, RaiseIncident},
     invoice::Presentment,
     ledger::{Account, AccountKind, Step},
@@ -73,6 +73,9 @@ macro_rules! conformance {
             an_audit_comes_in_order_and_ends_when_told,
             an_audit_is_of_one_moment,
             writers_of_several_slots_keep_their_own_house_accounts,
+            a_lease_is_compared_and_set,
+            one_of_two_handles_takes_a_lease,
+            a_settlement_under_a_lost_lease_writes_nothing,
             a_healthy_store_says_so,
             what_was_committed_survives_a_restart,
         }
@@ -97,6 +100,7 @@ pub async fn a_fresh_store_is_empty(database: &dyn Database) {
     assert_eq!(store.partners().await.expect(ANSWERS), []);
     assert_eq!(store.products().await.expect(ANSWERS), []);
     assert_eq!(store.upstreams().await.expect(ANSWERS), []);
+    assert_eq!(store.leases().await.expect(ANSWERS), []);
     assert_eq!(store.invoice(number(0)).await.expect(ANSWERS), None);
     assert_eq!(store.pending_count().await.expect(ANSWERS), 0);
     assert_eq!(store.balances().await.expect(ANSWERS), []);
@@ -951,6 +955,99 @@ pub async fn writers_of_several_slots_keep_their_own_house_accounts(database: &d
         let income = Account::house(AccountKind::FeeIncome, LIVE, slot);
         assert_eq!(store.balance(income).await.expect(ANSWERS), -FEE);
     }
+    assert_sound(&*store).await;
+}
+
+/// What was seen must still stand; every lease is listed, whoever holds it.
+pub async fn a_lease_is_compared_and_set(database: &dyn Database) {
+    let store = database.open().await;
+    let lease = |holder: &str, token, renewals| Lease { holder: holder.to_owned(), token, renewals };
+    let (first, renewed, other) = (lease("a", 1, 0), lease("a", 1, 1), lease("b", 2, 0));
+    let changes = vec![
+        fixture::change_lease("resolver/1", None, "a"),
+        fixture::change_lease("resolver/1", None, "b"),
+        fixture::change_lease("resolver/1", Some(&first), "a"),
+    ];
+    let taken = apply(&*store, changes).await;
+    let expected =
+        [Ok(Accepted::Lease(first.clone())), Err(Rejection::LeaseLost), Ok(Accepted::Lease(renewed.clone()))];
+    assert_eq!(taken, expected);
+    // From here on another handle finds it.
+    let store = database.open().await;
+    let stale = apply_one(&*store, fixture::change_lease("resolver/1", Some(&first), "b")).await;
+    assert_eq!(stale, Err(Rejection::LeaseLost));
+    let took = apply_one(&*store, fixture::change_lease("resolver/1", Some(&renewed), "b")).await;
+    assert_eq!(took, Ok(Accepted::Lease(other.clone())));
+    apply_one(&*store, fixture::change_lease("housekeeping", None, "a 'quoted'")).await.expect("it is free");
+    let listed = store.leases().await.expect(ANSWERS);
+    let expected =
+        [("housekeeping".to_owned(), lease("a 'quoted'", 1, 0)), ("resolver/1".to_owned(), other.clone())];
+    assert_eq!(listed, expected);
+    let freed = apply_one(&*store, fixture::change_lease("resolver/1", Some(&other), "")).await;
+    assert_eq!(freed, Ok(Accepted::Lease(lease("", 3, 0))));
+    assert_eq!(store.leases().await.expect(ANSWERS)[1], ("resolver/1".to_owned(), lease("", 3, 0)));
+}
+
+/// At the same moment: one that nobody had, then one that stood still.
+pub async fn one_of_two_handles_takes_a_lease(database: &dyn Database) {
+    let (one, two) = (database.open().await, database.open().await);
+    let mut seen: Option<Lease> = None;
+    for turn in 0..5 {
+        let takes = ["a", "b"]
+            .map(|holder| fixture::change_lease("resolver/1", seen.as_ref(), &format!("{holder}{turn}")));
+        let [left, right] = takes;
+        let decisions: [_; 2] = join(apply_one(&*one, left), apply_one(&*two, right)).await.into();
+        let refused = decisions.iter().filter(|decision| **decision == Err(Rejection::LeaseLost)).count();
+        let taken: Vec<_> = decisions
+            .iter()
+            .filter_map(|d| if let Ok(Accepted::Lease(l)) = d { Some(l) } else { None })
+            .collect();
+        assert_eq!((taken.len(), refused), (1, 1), "{decisions:?}");
+        assert_eq!(taken[0].token, turn + 1);
+        assert_eq!(one.leases().await.expect(ANSWERS), [("resolver/1".to_owned(), taken[0].clone())]);
+        seen = Some(taken[0].clone());
+    }
+}
+
+/// A gateway that was paused, and does not know that another has taken over.
+pub async fn a_settlement_under_a_lost_lease_writes_nothing(database: &dyn Database) {
+    let store = database.open().await;
+    let partner = fixture::partner(&*store, LIVE, "mitra", 1_000_000).await;
+    let facts = fixture::invoice(&*store, LIVE, partner, 0, 1).await;
+    apply_one(&*store, begin(&facts)).await.expect("the payment begins");
+    let under = |name: &str, token, command| {
+        let Command::SettlePayment(mut settle) = command else { panic!("a settlement") };
+        settle.fence = Some(Fence { name: name.to_owned(), token });
+        Command::SettlePayment(settle)
+    };
+    let take = fixture::change_lease("resolver/1", None, "a");
+    let Ok(Accepted::Lease(first)) = apply_one(&*store, take).await else { panic!("it is free") };
+    let take = fixture::change_lease("resolver/1", Some(&first), "b");
+    let Ok(Accepted::Lease(second)) = apply_one(&*store, take).await else { panic!("it is taken over") };
+
+    let before = fixture::dump(&*store).await;
+    let refused = apply(
+        &*store,
+        vec![
+            under("resolver/1", first.token, paid(&facts)),
+            under("resolver/1", first.token, not_paid(&facts, NotPaidProof::NeverSent)),
+            under("resolver/2", 1, paid(&facts)),
+        ],
+    )
+    .await;
+    assert_eq!(refused, [const { Err(Rejection::LeaseLost) }; 3]);
+    assert_eq!(fixture::dump(&*store).await, before);
+
+    // The lease changes hands within the batch: what comes before is written, what comes after is not.
+    let changes = vec![
+        fixture::change_lease("resolver/1", Some(&second), "c"),
+        under("resolver/1", second.token, paid(&facts)),
+        under("resolver/1", second.token + 1, paid(&facts)),
+    ];
+    let decisions = apply(&*store, changes).await;
+    assert!(matches!(decisions[0], Ok(Accepted::Lease(_))));
+    assert_eq!(decisions[1], Err(Rejection::LeaseLost));
+    assert!(matches!(&decisions[2], Ok(Accepted::Invoice(invoice)) if invoice.state.word() == "CONFIRM"));
     assert_sound(&*store).await;
 }
 

@@ -55,6 +55,13 @@ impl Schema {
         PostgresStore::open(self.address()).await.expect("the database opens")
     }
 
+    /// The names of its tables.
+    pub(crate) async fn tables(&self) -> Vec<String> {
+        let sql = "SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema()";
+        let tables = self.admin().await.query(sql, &[]).await.expect("the tables are listed");
+        tables.iter().map(|row| row.get(0)).collect()
+    }
+
     /// A connection beside the store's, in the schema.
     pub(crate) async fn admin(&self) -> Client {
         let (client, connection) = tokio_postgres::connect(&self.url(), NoTls).await.expect("a connection");

@@ -4,4 +4,6 @@
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+mod history;
+#[cfg(test)]
 mod kit;

@@ -3,11 +3,11 @@
 use crate::{AuditRow, Batch, BatchId, InvoiceFilter, Store};
 use domain::{
     Accepted, AgentCode, Bill, BusinessDate, ChassisNumber, Command, Decision, Environment, Invoice,
-    InvoiceNumber, Nik, NotPaidProof, PartnerId, PaymentCode, Posting, Product, ProductCode, Rupiah, Secret,
-    Slot, State, Taxes, Timestamp, UpstreamId, Username,
+    InvoiceNumber, Lease, Nik, NotPaidProof, PartnerId, PaymentCode, Posting, Product, ProductCode, Rupiah,
+    Secret, Slot, State, Taxes, Timestamp, UpstreamId, Username,
     command::{
-        AddPartner, BeginPayment, Outcome, PaymentFacts, ProposeResolution, RecordInquiry, SettlePayment,
-        TopUp,
+        AddPartner, BeginPayment, ChangeLease, Outcome, PaymentFacts, ProposeResolution, RecordInquiry,
+        SettlePayment, TopUp,
     },
     invoice::{BankReceipt, Presentment},
     ledger::{Account, AccountKind, Step},
@@ -224,6 +224,15 @@ pub fn propose(invoice: InvoiceNumber, resolution: Resolution, operator: &str) -
         reference: "letter 12/2026".to_owned(),
         reason: "the bank answered by letter".to_owned(),
         at: seconds_later(600),
+    }))
+}
+
+/// Takes, renews or gives up a lease.
+pub fn change_lease(name: &str, seen: Option<&Lease>, holder: &str) -> Command {
+    Command::ChangeLease(Box::new(ChangeLease {
+        name: name.to_owned(),
+        seen: seen.cloned(),
+        holder: holder.to_owned(),
     }))
 }
 
