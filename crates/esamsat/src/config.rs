@@ -92,6 +92,9 @@ pub struct Config {
     pub shutdown_within_ms: u64,
     /// A payment open for longer raises an incident. Seconds.
     pub pending_long_after_s: u64,
+    /// Of several gateways on one database, what one looked after is another one's after so long without a sign
+    /// of life. Milliseconds, at least 1 000; the same for all of them.
+    pub lease_after_ms: u64,
     /// Who is asked for bills and payments, by name.
     pub upstream: BTreeMap<String, Upstream>,
 }
@@ -190,6 +193,7 @@ impl Default for Config {
             send_within_ms: 5_000,
             shutdown_within_ms: 30_000,
             pending_long_after_s: 3_600,
+            lease_after_ms: 10_000,
             upstream: BTreeMap::new(),
         }
     }
@@ -255,6 +259,9 @@ impl Config {
         }
         if !(1..=8).contains(&self.writers) {
             bail!("writers is {}; it must be from 1 to 8", self.writers);
+        }
+        if self.lease_after_ms < 1_000 {
+            bail!("lease_after_ms is {}; it must be at least 1000", self.lease_after_ms);
         }
         if self.database.is_some() {
             self.postgres_address()?;

@@ -14,9 +14,6 @@ use store::Store;
 use store_postgres::PostgresStore;
 use store_sqlite::{Open, SqliteStore};
 
-/// What a gateway that shares its database looked after is another one's after so long without a sign of life.
-const LEASE_AFTER: Duration = Duration::from_secs(10);
-
 /// Opens the database as it is.
 pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     Ok(match config.store_at() {
@@ -121,7 +118,7 @@ pub async fn start(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Arc
     // Whoever embeds the database is alone with it, and has one writer.
     let (lanes, lease_after) = match config.store_at() {
         StoreAt::File(_) => (1, None),
-        StoreAt::Postgres(_) => (config.writers, Some(LEASE_AFTER)),
+        StoreAt::Postgres(_) => (config.writers, Some(Duration::from_millis(config.lease_after_ms))),
     };
     let settings = Settings {
         lanes,

@@ -178,7 +178,7 @@ fn a_configuration_that_cannot_be_read() {
 
 #[test]
 fn a_configuration_that_makes_no_sense() {
-    let cases: [(&str, &[&str]); 15] = [
+    let cases: [(&str, &[&str]); 16] = [
         ("listen = ", &["line 1"]),
         ("log = \"info\"\nlisten = \"here\"", &["line 2"]),
         ("log = \"info\"\n\nlisten_on = \"127.0.0.1:1\"", &["line 3", "listen_on", "listen"]),
@@ -189,6 +189,7 @@ fn a_configuration_that_makes_no_sense() {
         ("answer_within_ms = 60000", &["answer_within_ms", "54000"]),
         ("answer_within_ms = -1", &["line 1"]),
         ("send_within_ms = 0", &["send_within_ms"]),
+        ("lease_after_ms = 999", &["lease_after_ms", "1000"]),
         ("log = \"loud=very\"", &["log", "info"]),
         ("log_format = \"xml\"", &["xml", "json"]),
         ("metrics_networks = [\"everywhere\"]", &["line 1"]),

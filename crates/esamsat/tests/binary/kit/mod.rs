@@ -3,6 +3,8 @@
 //! Nothing here sleeps: a process is waited for by what it prints, or by the end of its pipes. Every wait is
 //! bounded and says what it saw. Deliberately absent: retries of anything that failed.
 
+pub(crate) mod books;
+pub(crate) mod clients;
 pub(crate) mod dice;
 pub(crate) mod http;
 mod process;
