@@ -132,8 +132,8 @@ impl PaymentFacts {
 
     fn add_keys(&self, keys: &mut Keys) {
         keys.invoices.insert(self.invoice);
-        keys.claims.insert(self.bill_claim());
-        keys.claims.insert(self.vehicle_claim());
+        keys.claims_are_shared |= !keys.claims.insert(self.bill_claim());
+        keys.claims_are_shared |= !keys.claims.insert(self.vehicle_claim());
         keys.balances.insert(Account::deposit(self.environment, self.partner));
         keys.balances.insert(Account::reserved(self.environment, self.partner));
     }

@@ -99,6 +99,8 @@ pub struct Keys {
     pub products: BTreeSet<(Environment, ProductCode)>,
     /// Claims.
     pub claims: BTreeSet<Claim>,
+    /// Whether two commands name one claim of a payment, so that one of them may decide on what the other did.
+    pub claims_are_shared: bool,
     /// Invoices.
     pub invoices: BTreeSet<InvoiceNumber>,
     /// Proposals.

@@ -63,10 +63,12 @@ CREATE VIEW posting_line AS
     SELECT subject, step, line.account, line.amount, at
     FROM posting, unnest(accounts, amounts) AS line (account, amount);
 
--- Without an amount: never used, there to be locked.
+-- A partner's deposit and what is reserved of it move together and stand in one row, under the deposit's
+-- account. Without an amount: never used, there to be locked.
 CREATE TABLE balance (
-    account bigint PRIMARY KEY,
-    amount  bigint
+    account  bigint PRIMARY KEY,
+    amount   bigint,
+    reserved bigint
 ) WITH (fillfactor = 40);
 
 -- Everything that has one owner, but for vehicles: domain::rows::Claim::key.

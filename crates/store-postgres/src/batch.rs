@@ -105,7 +105,9 @@ async fn apply_once(inner: &Inner, lent: &mut Lent<'_>, batch: &Batch) -> Tried 
     let client = &lent.session.client;
     let keys = store::keys(batch);
     let created = inner.unknown_accounts(&keys);
-    let claims = if inner.is_contested() { Claims::LookedUp } else { Claims::TakenForFree };
+    // What one command takes and another gives up is not there in the end to be refused by its key.
+    let is_contested = inner.is_contested() || keys.claims_are_shared;
+    let claims = if is_contested { Claims::LookedUp } else { Claims::TakenForFree };
     let loading = load::load(client, &statements, batch.id, &keys, &created, claims);
     let loaded = match timeout(ROUND_TRIP_WITHIN, loading).await {
         Ok(Ok(loaded)) => loaded,

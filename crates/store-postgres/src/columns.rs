@@ -8,7 +8,7 @@ use crate::failure::{Failure, Unreadable};
 use domain::{
     Attempt, BankReceipt, BusinessDate, ChassisNumber, Environment, Invoice, InvoiceNumber, Lease, PartnerId,
     PaymentCode, Posting, ProductCode, Rupiah, State, Timestamp, UpstreamId,
-    ledger::{Account, Step},
+    ledger::{Account, AccountKind, Step},
     record::{Entry, EntryKind, Event, EventKind, Incident, IncidentKind},
 };
 use serde_json::from_str;
@@ -31,7 +31,7 @@ pub(crate) const INVOICE_COLUMNS: usize = 22;
 macro_rules! invoice_tables {
     () => {
         "invoice LEFT JOIN payment ON payment.number = invoice.number \
-         LEFT JOIN settlement ON settlement.number = invoice.number"
+         LEFT JOIN settlement ON settlement.number = payment.number"
     };
 }
 pub(crate) use invoice_tables;
@@ -121,12 +121,25 @@ pub(crate) fn body<T: serde::de::DeserializeOwned>(
     read().map_err(|what| Failure::unreadable(table, key, &what))
 }
 
-/// Reads `account, amount`.
-pub(crate) fn balance(row: &Row) -> Result<(Account, Rupiah), Failure> {
+/// The key of the row that holds an account's balance.
+pub(crate) fn balance_row(account: Account) -> i64 {
+    match account.kind {
+        AccountKind::Reserved => Account { kind: AccountKind::Deposit, ..account }.code(),
+        _ => account.code(),
+    }
+}
+
+/// Reads `account, amount, reserved`: the balances that the row holds, none for an account never used.
+pub(crate) fn balances(row: &Row) -> Result<Vec<(Account, Option<Rupiah>)>, Failure> {
     let code: i64 = row.try_get(0)?;
     let account = Account::from_code(code)
         .ok_or_else(|| Failure::unreadable("balance", code, &"account is none".into()))?;
-    Ok((account, Rupiah::new(row.try_get(1)?)))
+    let amount = |index| Ok::<_, Failure>(row.try_get::<_, Option<i64>>(index)?.map(Rupiah::new));
+    let mut balances = vec![(account, amount(1)?)];
+    if account.kind == AccountKind::Deposit {
+        balances.push((Account { kind: AccountKind::Reserved, ..account }, amount(2)?));
+    }
+    Ok(balances)
 }
 
 /// Reads `subject, step, at, accounts, amounts`: the lines of one step, in order of account.

@@ -52,7 +52,7 @@ use failure::{Failure, Remedy};
 use futures::future::BoxFuture;
 use statements::Statements;
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
@@ -182,7 +182,8 @@ impl Inner {
     /// Accounts of a batch that may have no row to be locked yet, in order.
     fn unknown_accounts(&self, keys: &Keys) -> Vec<i64> {
         let known = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.balances.iter().map(|account| account.code()).filter(|code| !known.contains(code)).collect()
+        let rows: BTreeSet<i64> = keys.balances.iter().copied().map(columns::balance_row).collect();
+        rows.into_iter().filter(|row| !known.contains(row)).collect()
     }
 
     /// Whether claims on bills and vehicles are to be looked up. Nearly all are free, and their keys tell who was
@@ -279,13 +280,14 @@ impl Store for PostgresStore {
                 .inner
                 .look(move |client, statements| {
                     Box::pin(async move {
-                        Ok(client.query_opt(&statements.find_balance, &[&account.code()]).await?)
+                        let row = columns::balance_row(account);
+                        Ok(client.query_opt(&statements.find_balance, &[&row]).await?)
                     })
                 })
                 .await?;
-            let amount =
-                row.map(|row| row.try_get::<_, Option<i64>>(0)).transpose().map_err(Failure::from)?;
-            Ok(Rupiah::new(amount.flatten().unwrap_or(0)))
+            let found = row.as_ref().map(columns::balances).transpose()?;
+            let balance = found.into_iter().flatten().find(|(found, _)| *found == account);
+            Ok(balance.and_then(|(_, amount)| amount).unwrap_or_default())
         })
     }
 

@@ -7,12 +7,11 @@ use crate::{
     statements::Statements,
 };
 use domain::{
-    Invoice, InvoiceNumber, PartnerId, Rupiah, State,
-    ledger::Account,
+    Invoice, InvoiceNumber, PartnerId, State,
     record::{Incident, Proposal},
     rows::{Claim, Counter, IncidentKey, Keys, Rows},
 };
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use store::BatchId;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
@@ -122,7 +121,8 @@ pub(crate) async fn load(
     if !created.is_empty() {
         pipeline.push(&statements.create_balances, parameters![created]);
     }
-    let accounts: Vec<i64> = keys.balances.iter().map(|account| account.code()).collect();
+    let accounts: BTreeSet<i64> = keys.balances.iter().copied().map(columns::balance_row).collect();
+    let accounts: Vec<i64> = accounts.into_iter().collect();
     let counters: Vec<&str> = keys.counters.iter().map(|counter| counter.name()).collect();
     let leases: Vec<&str> = keys.leases.iter().map(String::as_str).collect();
     let fences: Vec<&str> = keys.fences.difference(&keys.leases).map(String::as_str).collect();
@@ -159,9 +159,11 @@ pub(crate) async fn load(
 
     let mut rows = absent(keys);
     for row in answers.take(balances) {
-        let account = account(row.try_get(0)?)?;
-        let amount: Option<i64> = row.try_get(1)?;
-        rows.balances.insert(account, Rupiah::new(amount.unwrap_or(0)));
+        for (account, amount) in columns::balances(&row)? {
+            if keys.balances.contains(&account) {
+                rows.balances.insert(account, amount.unwrap_or_default());
+            }
+        }
     }
     if rows.balances.len() != keys.balances.len() {
         return Err(Failure::Conflict("an account's row is not there".to_owned()));
@@ -244,10 +246,6 @@ fn absent(keys: &Keys) -> Rows {
         counters: keys.counters.iter().map(|counter: &Counter| (*counter, 0)).collect(),
         leases: keys.leases.union(&keys.fences).map(|name| (name.clone(), None)).collect(),
     }
-}
-
-fn account(code: i64) -> Result<Account, Failure> {
-    Account::from_code(code).ok_or_else(|| Failure::unreadable("balance", code, &"account is none".into()))
 }
 
 /// The answers to a pipeline, to be taken by place.

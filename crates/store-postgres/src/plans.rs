@@ -55,8 +55,10 @@ async fn assert_by_index(schema: &Schema, when: &str) {
         for node in nodes(&plan) {
             let kind = node["Node Type"].as_str().unwrap_or_default();
             assert!(kind != "Seq Scan" && !kind.starts_with("Bitmap"), "{when}: {name}: {plan:#}");
-            // An index that is read from end to end is a table that is.
-            assert!(!is_index_scan(node) || node["Index Cond"].is_string(), "{when}: {name}: {plan:#}");
+            // An index that is read from end to end is a table that is; but what is open is to be counted.
+            let is_counted = *name == "count_pending" && node["Relation Name"] == "vehicle_claim";
+            let is_bounded = node["Index Cond"].is_string() || is_counted;
+            assert!(!is_index_scan(node) || is_bounded, "{when}: {name}: {plan:#}");
         }
         let reads = sql.contains(" FROM ") && !sql.contains("FROM unnest") || sql.starts_with("UPDATE");
         assert_eq!(reads, nodes(&plan).into_iter().any(is_index_scan), "{when}: {name}: {plan:#}");

@@ -111,6 +111,7 @@ pub(crate) async fn pending(
         for row in &rows {
             after = row.try_get(0)?;
             match columns::invoice(row) {
+                Ok(invoice) if invoice.state.word() != "PENDING" => {}
                 Ok(invoice) if found.len() < limit => found.push(invoice),
                 Ok(_) => return Ok(found),
                 Err(Failure::Row(what)) => tracing::error!("an open payment cannot be read: {what}"),
@@ -129,8 +130,15 @@ pub(crate) async fn pending_count(client: &Client, statements: &Statements) -> R
 }
 
 pub(crate) async fn balances(client: &Client) -> Result<Vec<(Account, domain::Rupiah)>, Failure> {
-    let sql = "SELECT account, amount FROM balance WHERE amount IS NOT NULL ORDER BY account";
-    all(client, sql, &[], columns::balance).await
+    let rows = client.query("SELECT account, amount, reserved FROM balance", &[]).await?;
+    let mut found = Vec::with_capacity(2 * rows.len());
+    for row in &rows {
+        for (account, amount) in columns::balances(row)? {
+            found.extend(amount.map(|amount| (account, amount)));
+        }
+    }
+    found.sort_by_key(|(account, _)| account.code());
+    Ok(found)
 }
 
 pub(crate) async fn postings(client: &Client, subject: i64) -> Result<Vec<Posting>, Failure> {
@@ -285,12 +293,7 @@ async fn audit_tables(client: &Client, visit: &mut AuditVisitor) -> Result<(), F
     };
     let entry = format!("SELECT {ENTRY} FROM entry ORDER BY number");
     // Vehicles' claims begin with `c/`, and stand between those of banks and those of deposits.
-    let tables: [(&str, Decode); 8] = [
-        ("SELECT account, amount FROM balance WHERE amount IS NOT NULL ORDER BY account", |row, rows| {
-            let (account, amount) = columns::balance(row)?;
-            rows.push(AuditRow::Balance(account, amount));
-            Ok(())
-        }),
+    let tables: [(&str, Decode); 7] = [
         ("SELECT key, owner FROM claim WHERE key < 'c/' ORDER BY key", claim),
         ("SELECT key, owner FROM vehicle_claim ORDER BY key", claim),
         ("SELECT key, owner FROM claim WHERE key > 'c/' ORDER BY key", claim),
@@ -317,6 +320,11 @@ async fn audit_tables(client: &Client, visit: &mut AuditVisitor) -> Result<(), F
             },
         ),
     ];
+    for (account, amount) in balances(client).await? {
+        if !visit(AuditRow::Balance(account, amount)) {
+            return Ok(());
+        }
+    }
     let mut read = Vec::new();
     for (sql, decode) in tables {
         let rows = client.query_raw(sql, std::iter::empty::<i64>()).await?;

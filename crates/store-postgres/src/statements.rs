@@ -45,7 +45,7 @@ statements! {
     create_balances = "INSERT INTO balance (account) SELECT * FROM unnest($1::bigint[])
         ON CONFLICT DO NOTHING";
     /// The lock round, in order of account.
-    lock_balances = "SELECT account, amount FROM balance WHERE account = ANY ($1::bigint[])
+    lock_balances = "SELECT account, amount, reserved FROM balance WHERE account = ANY ($1::bigint[])
         ORDER BY account FOR NO KEY UPDATE";
     lock_counters = "SELECT name, value FROM counter WHERE name = ANY ($1::text[])
         ORDER BY name FOR NO KEY UPDATE";
@@ -66,13 +66,14 @@ statements! {
     find_invoices = concat!("SELECT ", invoice_columns!(), ", body FROM ", invoice_tables!(),
         " WHERE invoice.number = ANY ($1::bigint[])");
     /// For the resolver: what is open, in order of number.
-    find_pending = concat!("SELECT ", invoice_columns!(), " FROM vehicle_claim JOIN ", invoice_tables!(),
-        " ON invoice.number = vehicle_claim.owner
-        WHERE owner > $1 AND begun_at IS NOT NULL AND settled_at IS NULL ORDER BY owner LIMIT $2");
-    count_pending = "SELECT count(*) FROM vehicle_claim JOIN payment ON payment.number = owner
-        WHERE NOT EXISTS (SELECT FROM settlement WHERE settlement.number = owner)";
+    find_pending = concat!("SELECT ", invoice_columns!(),
+        " FROM (SELECT owner FROM vehicle_claim WHERE owner > $1 ORDER BY owner LIMIT $2) AS open
+        JOIN ", invoice_tables!(), " ON invoice.number = open.owner ORDER BY open.owner");
+    count_pending = "SELECT count(*) FROM vehicle_claim
+        WHERE (SELECT true FROM payment WHERE number = owner)
+            AND (SELECT true FROM settlement WHERE number = owner) IS NULL";
     find_partner = "SELECT id, body FROM partner WHERE username = $1";
-    find_balance = "SELECT amount FROM balance WHERE account = $1";
+    find_balance = "SELECT account, amount, reserved FROM balance WHERE account = $1";
 
     insert_invoices = "INSERT INTO invoice (number, inquired_at, payable_until, total, fee, cashback, partner,
             upstream, business_date, environment, product, chassis, payment_code, refusal, body)
@@ -103,8 +104,10 @@ statements! {
     release_settled = "DELETE FROM claim WHERE key > $1 AND key < rtrim($1, '/') || '0' AND NOT EXISTS
             (SELECT FROM payment WHERE number = claim.owner AND NOT EXISTS
                 (SELECT FROM settlement WHERE settlement.number = payment.number))";
-    update_balances = "UPDATE balance SET amount = changed.amount
-        FROM unnest($1::bigint[], $2::bigint[]) AS changed (account, amount)
+    update_balances = "UPDATE balance
+        SET amount = coalesce(changed.amount, balance.amount),
+            reserved = coalesce(changed.reserved, balance.reserved)
+        FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS changed (account, amount, reserved)
         WHERE balance.account = changed.account";
     update_counters = "UPDATE counter SET value = changed.value
         FROM unnest($1::text[], $2::bigint[]) AS changed (name, value) WHERE counter.name = changed.name";

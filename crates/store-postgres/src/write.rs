@@ -2,7 +2,7 @@
 //! change, each compared with what was decided on.
 
 use crate::{
-    columns::{environment_code, json},
+    columns::{balance_row, environment_code, json},
     failure::Failure,
     load::{Before, Stage},
     pipeline::{Pipeline, parameters},
@@ -10,9 +10,11 @@ use crate::{
 };
 use domain::{
     Invoice, PaymentCode, State, Timestamp,
+    ledger::AccountKind,
     record::{Entry, Event},
     rows::{Changes, Claim},
 };
+use std::collections::BTreeMap;
 use tokio_postgres::{Client, types::ToSql};
 
 /// The columns of the rows that are added, each table's side by side.
@@ -130,9 +132,18 @@ impl<'a> Plan<'a> {
             pipeline.push(&statements.release_settled, parameters![Claim::sandbox_bills(*upstream)]);
         }
         if !changes.balances.is_empty() {
-            let accounts: Vec<i64> = changes.balances.keys().map(|account| account.code()).collect();
-            let amounts: Vec<i64> = changes.balances.values().map(|amount| amount.get()).collect();
-            pipeline.push(&statements.update_balances, parameters![accounts, amounts]);
+            let mut rows: BTreeMap<i64, (Option<i64>, Option<i64>)> = BTreeMap::new();
+            for (account, amount) in &changes.balances {
+                let row = rows.entry(balance_row(*account)).or_default();
+                match account.kind {
+                    AccountKind::Reserved => row.1 = Some(amount.get()),
+                    _ => row.0 = Some(amount.get()),
+                }
+            }
+            let amounts: Vec<_> = rows.values().map(|(amount, _)| *amount).collect();
+            let reserved: Vec<_> = rows.values().map(|(_, reserved)| *reserved).collect();
+            let accounts: Vec<_> = rows.into_keys().collect();
+            pipeline.push(&statements.update_balances, parameters![accounts, amounts, reserved]);
         }
         if !changes.counters.is_empty() {
             let names: Vec<&str> = changes.counters.keys().map(|counter| counter.name()).collect();
