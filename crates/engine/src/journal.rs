@@ -140,10 +140,12 @@ pub(crate) struct Journal {
 impl Journal {
     /// Starts a lane for every slot; they share what may be queued.
     pub(crate) fn start(store: &Arc<dyn Store>, ids: &Arc<Ids>, slots: &[Slot], queue_max: usize) -> Self {
+        let queue_max = queue_max.div_ceil(slots.len());
+        let asking = Arc::default();
         let lanes = slots
             .iter()
             .map(|slot| {
-                Lane::start(Arc::clone(store), Arc::clone(ids), *slot, queue_max.div_ceil(slots.len()))
+                Lane::start(Arc::clone(store), Arc::clone(ids), *slot, queue_max, Arc::clone(&asking))
             })
             .collect();
         Self { lanes }
@@ -224,7 +226,13 @@ struct Lane {
 }
 
 impl Lane {
-    fn start(store: Arc<dyn Store>, ids: Arc<Ids>, slot: Slot, queue_max: usize) -> Self {
+    fn start(
+        store: Arc<dyn Store>,
+        ids: Arc<Ids>,
+        slot: Slot,
+        queue_max: usize,
+        asking: Arc<tokio::sync::Mutex<()>>,
+    ) -> Self {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             queue_max,
@@ -232,7 +240,7 @@ impl Lane {
             phase: watch::Sender::new(Phase::Running),
             away: Mutex::default(),
         });
-        let writer = Writer { shared: Arc::clone(&shared), store, ids, slot };
+        let writer = Writer { shared: Arc::clone(&shared), store, ids, slot, asking };
         tokio::spawn(writer.run());
         Self { shared }
     }
@@ -302,6 +310,8 @@ struct Writer {
     store: Arc<dyn Store>,
     ids: Arc<Ids>,
     slot: Slot,
+    /// Of all lanes one at a time asks whether the store is back.
+    asking: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Writer {
@@ -355,7 +365,11 @@ impl Writer {
     async fn until_back(&self) -> Result<(), String> {
         let mut pause = limits::store_away_pause;
         loop {
-            match self.store.check().await {
+            let asked = {
+                let _turn = self.asking.lock().await;
+                self.store.check().await
+            };
+            match asked {
                 Err(store::Error::Fatal(why)) => return Err(why),
                 Err(error) if *self.shared.phase.borrow() != Phase::Stopping => {
                     self.shared.went_away(&error.to_string());
@@ -403,7 +417,7 @@ impl Writer {
                     }
                     return match self.write(later_commands, later_answers).await? {
                         Standing::Well => Ok(standing),
-                        away => Ok(away),
+                        away @ Standing::Away(_) => Ok(away),
                     };
                 }
                 Err(store::Error::Data(reason)) => {

@@ -56,7 +56,7 @@ struct Known {
 
 impl Leases {
     pub(crate) fn new(ids: &Ids, after: Option<Duration>) -> Self {
-        let holder = ids.bytes::<8>().iter().map(|byte| format!("{byte:02x}")).collect();
+        let holder = format!("{:016x}", u64::from_be_bytes(ids.bytes()));
         Self { holder, after, known: Mutex::default() }
     }
 
@@ -183,10 +183,11 @@ impl Engine {
             let due = names.iter().filter_map(|name| self.leases.due(name, wanted.contains(name)));
             futures::future::join_all(due.map(|change| self.change_lease(change))).await;
         }
+        self.give_leases_up().await;
     }
 
-    /// Gives up what this gateway holds, so that the others need not wait.
-    pub(crate) async fn give_leases_up(&self) {
+    /// Gives up what this gateway holds, so that the others need not wait. Payments under way need no lease.
+    async fn give_leases_up(&self) {
         let due = self.leases.own().into_iter().filter_map(|name| {
             let seen = self.leases.known(&name).map(|known| known.lease);
             Some(ChangeLease { name, seen: Some(seen?), holder: String::new() })

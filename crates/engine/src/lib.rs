@@ -121,6 +121,7 @@ pub struct Engine {
     settlements: settle::Settlements,
     resolver: resolver::Handle,
     tasks: TaskTracker,
+    lease_keeper: TaskTracker,
     stopping: CancellationToken,
 }
 
@@ -154,6 +155,7 @@ impl Engine {
             payments: pay::Running::default(),
             settlements: settle::Settlements::default(),
             tasks: TaskTracker::new(),
+            lease_keeper: TaskTracker::new(),
             stopping: CancellationToken::new(),
             settings,
             store,
@@ -173,7 +175,8 @@ impl Engine {
             tokio::spawn(Arc::clone(&engine).resolve(work));
         }
         tokio::spawn(Arc::clone(&engine).forget_batches());
-        tokio::spawn(Arc::clone(&engine).keep_leases());
+        engine.lease_keeper.spawn(Arc::clone(&engine).keep_leases());
+        engine.lease_keeper.close();
         Ok(engine)
     }
 
@@ -266,15 +269,15 @@ impl Engine {
         }
     }
 
-    /// Takes no new work, waits for payments under way at most until the deadline, writes what is queued,
-    /// and stops. What is still open stays PENDING and is resolved after the next start.
+    /// Takes no new work, gives its leases up, waits for payments under way at most until the deadline, writes
+    /// what is queued, and stops. What is still open stays PENDING and is resolved after the next start.
     pub async fn shut_down(&self, deadline: Instant) {
         self.stopping.cancel();
         self.tasks.close();
+        self.lease_keeper.wait().await;
         if tokio::time::timeout_at(deadline, self.tasks.wait()).await.is_err() {
             tracing::warn!(open = self.tasks.len(), "payments left pending at the shutdown deadline");
         }
-        self.give_leases_up().await;
         self.journal.stop().await;
     }
 }

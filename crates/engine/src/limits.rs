@@ -47,8 +47,10 @@ pub const password_checks_burst_max: u32 = 20;
 /// Recently inquired invoices kept in memory, twice.
 pub const recent_invoices_max: usize = 4_096;
 
-/// How often a caller who waits for another process's outcome looks into the store.
-pub const settlement_poll_interval: Duration = Duration::from_secs(1);
+/// A caller who waits for another process's outcome looks into the store this often, at first and at most.
+pub const settlement_poll_pause: Duration = Duration::from_millis(50);
+/// See [`settlement_poll_pause`].
+pub const settlement_poll_pause_max: Duration = Duration::from_secs(1);
 
 /// Callers waiting for the outcomes of payments; who finds no place is answered at once.
 pub const waiting_pays_max: usize = 6_000;

@@ -275,15 +275,17 @@ impl Engine {
     async fn settled(&self, number: InvoiceNumber) -> Invoice {
         // Subscribed first, so that nothing can fall between the look and the wait.
         let mut settled = self.settlements.subscribe(number);
+        let mut pause = limits::settlement_poll_pause;
         loop {
             if let Ok(Some(stored)) = self.store.invoice(number).await
                 && stored.invoice.state.is_final()
             {
                 return stored.invoice;
             }
-            if let Ok(invoice) = timeout(limits::settlement_poll_interval, settled.wait()).await {
+            if let Ok(invoice) = timeout(pause, settled.wait()).await {
                 return invoice;
             }
+            pause = (pause * 2).min(limits::settlement_poll_pause_max);
         }
     }
 

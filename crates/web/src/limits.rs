@@ -44,5 +44,8 @@ pub const idle_max: Duration = Duration::from_secs(75);
 /// Default of [`crate::Settings::write_timeout`].
 pub const write_stall_max: Duration = Duration::from_secs(10);
 
+/// When stopping, how long a connection that was just made is waited on for its request.
+pub const last_request_wait: Duration = Duration::from_millis(500);
+
 /// Default of [`crate::Settings::shutdown_grace`]: every request under way is answered within it.
 pub const shutdown_grace_max: Duration = Duration::from_mins(1);

@@ -2,14 +2,20 @@
 //!
 //! Slow heads, slow bodies, idle connections and peers that do not read are closed by their own limits and
 //! cost others nothing. Stopping closes the listener and every idle connection, and lets requests under way
-//! finish for a while. HTTP/1.1 only: it is what partners speak.
+//! finish for a while; whoever had connected by then still has his one request answered, so that a balancer that
+//! tries closed ports elsewhere loses none. HTTP/1.1 only: it is what partners speak.
 
 use crate::{
     limits,
     router::{Arrival, Router},
     socket::{Activity, Limits, Socket},
 };
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    body::Incoming,
+    header::{CONNECTION, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use std::{
     collections::HashMap,
@@ -74,25 +80,22 @@ pub async fn serve(listener: TcpListener, router: Router, settings: Settings, st
     let crowd = Arc::new(Crowd::default());
     let connections = TaskTracker::new();
     let cutting = CancellationToken::new();
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = stopping.cancelled() => break,
-            accepted = accept(&listener, &places) => accepted,
-        };
-        let (stream, peer, place) = accepted;
+    let admit = |(stream, peer, place): (TcpStream, IpAddr, OwnedSemaphorePermit)| {
         let is_shared = router.trusts(peer);
         // One network may have as many as are left for all others, so that no few of them take everything.
         let count_max = settings.connections_per_address_max.min(places.available_permits() + 1);
         let Some(member) = crowd.admit(network_of(peer), (!is_shared).then_some(count_max)) else {
             metrics::counter!("esamsat_connections_refused_total").increment(1);
-            continue;
+            return;
         };
         let connection = Connection { stream, peer, _place: place, _member: member };
         let (stopping, cutting) = (stopping.child_token(), cutting.child_token());
         connections.spawn(connection.run(router.clone(), settings, stopping, cutting));
+    };
+    while let Some(accepted) = stopping.run_until_cancelled(accept(&listener, &places)).await {
+        admit(accepted);
     }
-    drop(listener);
+    close(listener, &places).into_iter().for_each(admit);
     connections.close();
     if timeout(settings.shutdown_grace, connections.wait()).await.is_err() {
         tracing::warn!(connections = connections.len(), "connections cut at the end of the shutdown grace");
@@ -117,6 +120,27 @@ async fn accept(
             }
         }
     }
+}
+
+/// Closes the port, and hands over who had connected before: a closed port would reset them, with what they may
+/// have sent.
+fn close(listener: TcpListener, places: &Arc<Semaphore>) -> Vec<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
+    let mut waiting = Vec::new();
+    let Ok(listener) = listener.into_std() else { return waiting };
+    while let Ok(place) = Arc::clone(places).try_acquire_owned() {
+        match listener.accept() {
+            Ok((stream, peer)) => {
+                let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+                if let Ok(stream) = stream {
+                    waiting.push((stream, peer.ip().to_canonical(), place));
+                }
+            }
+            Err(error) if is_about_one_connection(&error) => {}
+            // Nobody is left.
+            Err(_) => break,
+        }
+    }
+    waiting
 }
 
 fn is_about_one_connection(error: &io::Error) -> bool {
@@ -196,11 +220,14 @@ impl Connection {
         let socket = Socket::new(self.stream, limits, activity.clone());
         let service = service_fn(|request: hyper::Request<Incoming>| {
             let answering = activity.begin();
-            let router = &router;
+            let (router, stopping) = (&router, &stopping);
             async move {
                 let at = Instant::now();
                 let arrival = Arrival { peer, at, body_by: at + settings.body_read_timeout };
-                let response = router.answer(request, arrival).await;
+                let mut response = router.answer(request, arrival).await;
+                if stopping.is_cancelled() {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 drop(answering);
                 Ok::<_, Infallible>(response)
             }
@@ -212,12 +239,18 @@ impl Connection {
             .max_buf_size(limits::head_bytes_max)
             .serve_connection(TokioIo::new(socket), service);
         let mut connection = pin!(connection);
+        let mut may_stop = pin!(async {
+            stopping.cancelled().await;
+            if !activity.has_begun() {
+                sleep(limits::last_request_wait).await;
+            }
+        });
         let mut is_stopping = false;
         let ended = loop {
             tokio::select! {
                 biased;
                 ended = connection.as_mut() => break ended,
-                () = stopping.cancelled(), if !is_stopping => {
+                () = &mut may_stop, if !is_stopping => {
                     is_stopping = true;
                     connection.as_mut().graceful_shutdown();
                 }

@@ -44,6 +44,11 @@ impl Activity {
         Answering(self.clone())
     }
 
+    /// Whether any request has come yet.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.count() > 0
+    }
+
     fn count(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
     }

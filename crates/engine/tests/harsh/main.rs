@@ -16,6 +16,8 @@ mod fairness;
 #[cfg(test)]
 mod kit;
 #[cfg(test)]
+mod leases;
+#[cfg(test)]
 mod midnight;
 #[cfg(test)]
 mod operating;

@@ -1,7 +1,7 @@
 //! A store that is away, full, unsure, refuses rows, or cannot be trusted any more.
 
 use crate::kit::{
-    World, answer,
+    Terms, World, answer,
     bank::Pay,
     watched::{Fault, any, begin, settle},
 };
@@ -9,7 +9,7 @@ use domain::{
     Accepted, Command, InvoiceNumber, Reason, Rejection, Timestamp, command::RaiseIncident,
     record::IncidentKind,
 };
-use engine::{Failure, Turned, domain};
+use engine::{Failure, Settings, Turned, domain};
 use futures::future::join_all;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
@@ -175,6 +175,48 @@ async fn while_the_store_hangs_everybody_is_answered_in_time_and_nothing_is_sent
     world.until(number, "REFUND", Duration::from_secs(1)).await;
     assert_eq!(world.bank.fresh_requests(), 0);
     world.must_be_over(DEPOSIT).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_store_is_away_new_work_is_refused_at_once_and_settlements_wait() {
+    for lanes in [1, 3] {
+        let settings = Settings { lanes, ..Settings::default() };
+        let terms = Terms { settings, ..Terms::default() };
+        let (world, gateway, partner) = World::with_terms(terms, DEPOSIT).await;
+        let number = gateway.invoice(&partner, 1).await;
+        let second = gateway.invoice(&partner, 2).await;
+        let pay = gateway.spawn_pay(&partner, number);
+        sleep(Duration::from_millis(50)).await;
+        assert_eq!(world.bank.fresh_requests(), 1);
+        // Between the reservation and the outcome.
+        gateway.store.go_away();
+        sleep(Duration::from_millis(100)).await;
+        assert_eq!(gateway.store.count(settle), 1, "it was tried, and found the store away");
+
+        let checks = gateway.store.checks().count;
+        for _ in 0..100 {
+            let began = Instant::now();
+            assert_eq!(answer(&gateway.pay(&partner, second).await), Err(Reason::Unavailable));
+            assert!(began.elapsed() < Duration::from_millis(1), "refused at once");
+            assert!(gateway.engine.ready().await.is_err());
+            sleep(Duration::from_millis(300)).await;
+        }
+        assert_eq!(answer(&gateway.inquire(&partner, 3).await), Err(Reason::Unavailable));
+        assert_eq!(gateway.store.count(begin), 1, "what is refused never reaches the store");
+        assert_eq!(gateway.store.count(settle), 1, "what waits is not tried in vain");
+        let found = gateway.store.checks();
+        let asked = found.count - checks;
+        assert!((20..=40 * lanes).contains(&asked), "{asked} questions in 30 s");
+        assert_eq!(found.under_way_max, 1, "one at a time");
+
+        gateway.store.come_back();
+        world.until(number, "CONFIRM", Duration::from_secs(2)).await;
+        assert_eq!(answer(&pay.await.expect("no panic")), Ok("CONFIRM"));
+        assert_eq!(gateway.engine.ready().await, Ok(()));
+        assert_eq!(answer(&gateway.pay(&partner, second).await), Ok("CONFIRM"));
+        assert_eq!(answer(&gateway.inquire(&partner, 3).await), Ok("INQUIRY"));
+        world.must_be_over(DEPOSIT).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -50,7 +50,7 @@ fn killed_at_any_moment_the_books_agree_to_the_rupiah() {
     site.settled();
     site.verify();
     let lost = hall.lost_answers();
-    let notes = hall.into_notes();
+    let notes = hall.take_notes();
     let books = Books::read_all(&site, &notes);
     let partner = username(0);
     let partner = gateway.partner((&partner, PASSWORD));

@@ -13,6 +13,7 @@ mod full_disk;
 mod kill;
 mod kit;
 mod logs;
+mod many;
 mod readme;
 mod shutdown;
 mod verify;

@@ -216,6 +216,36 @@ async fn stopping_closes_what_is_idle_and_finishes_what_is_under_way() {
 }
 
 #[tokio::test]
+async fn whoever_had_connected_when_the_port_closes_is_still_answered() {
+    let listener = listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut clients = Vec::new();
+    for number in 0..20 {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        // Some have sent their request, some are about to.
+        if number % 2 == 0 {
+            client.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        }
+        clients.push(client);
+    }
+    let stopping = CancellationToken::new();
+    stopping.cancel();
+    let gateway = Gateway::start().await;
+    let ended = tokio::spawn(serve(listener, gateway.router.clone(), patient(), stopping));
+    for (number, client) in clients.iter_mut().enumerate() {
+        if number % 2 == 1 {
+            client.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        }
+    }
+    for mut client in clients {
+        let answer = rest(&mut client).await;
+        assert!(answer.contains("live") && answer.contains("connection: close"), "{answer}");
+    }
+    timeout(LONG, ended).await.expect("the server ends").unwrap();
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
 async fn stopping_ends_by_its_grace() {
     let gateway = Gateway::start().await;
     gateway.inquire().await;

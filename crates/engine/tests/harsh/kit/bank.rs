@@ -21,7 +21,7 @@ use std::{
 };
 use store::Store;
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{Notify, Semaphore, mpsc},
     time::sleep,
 };
 
@@ -72,6 +72,8 @@ pub(crate) enum Status {
     Hangs,
     /// The connector panics.
     Panics,
+    /// The answer was given at the question, and comes when this is notified.
+    Held(Arc<Notify>, StatusOutcome),
 }
 
 /// What comes of an inquiry.
@@ -448,6 +450,10 @@ impl Bank for ScriptedBank {
                 }
                 Status::Hangs => std::future::pending().await,
                 Status::Panics => panic!("planned fault"),
+                Status::Held(released, outcome) => {
+                    released.notified().await;
+                    outcome
+                }
             };
             sleep(self.latency()).await;
             self.steps().pass("after a status question").await;

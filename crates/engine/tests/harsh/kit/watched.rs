@@ -62,6 +62,16 @@ pub(crate) struct Watched {
     questions: Mutex<Vec<BatchId>>,
     open: watch::Sender<bool>,
     readable: watch::Sender<bool>,
+    checks: Mutex<Checks>,
+}
+
+/// What is known of the questions whether the store is well.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Checks {
+    pub(crate) count: usize,
+    pub(crate) under_way: usize,
+    pub(crate) under_way_max: usize,
+    fail: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -78,6 +88,7 @@ impl Watched {
             questions: Mutex::default(),
             open: watch::Sender::new(true),
             readable: watch::Sender::new(true),
+            checks: Mutex::default(),
         })
     }
 
@@ -99,6 +110,29 @@ impl Watched {
     /// Whether reads go through; those that do not, wait.
     pub(crate) fn set_readable(&self, readable: bool) {
         self.readable.send_replace(readable);
+    }
+
+    /// The store is away: every batch is refused, and so is the question whether it is back.
+    pub(crate) fn go_away(&self) {
+        self.plan(any, Fault::Unavailable, u32::MAX);
+        lock(&self.checks).fail = true;
+    }
+
+    /// The store is back.
+    pub(crate) fn come_back(&self) {
+        self.heal();
+        lock(&self.checks).fail = false;
+    }
+
+    /// The questions so far whether the store is well.
+    pub(crate) fn checks(&self) -> Checks {
+        *lock(&self.checks)
+    }
+
+    /// The process stops at this instruction, or goes on: nothing that it waits for comes, or all of it.
+    pub(crate) fn set_paused(&self, paused: bool) {
+        self.set_open(!paused);
+        self.set_readable(!paused);
     }
 
     /// Every batch that was handed in so far.
@@ -274,7 +308,22 @@ impl Store for Watched {
     }
 
     fn check(&self) -> BoxFuture<'_, Result<(), Error>> {
-        self.inner.check()
+        Box::pin(async move {
+            let fails = {
+                let mut checks = lock(&self.checks);
+                checks.count += 1;
+                checks.under_way += 1;
+                checks.under_way_max = checks.under_way_max.max(checks.under_way);
+                checks.fail
+            };
+            // As long as a server that is away lets one wait.
+            sleep(Duration::from_millis(if fails { 300 } else { 0 })).await;
+            lock(&self.checks).under_way -= 1;
+            if fails {
+                return Err(Error::Unavailable("planned fault".to_owned()));
+            }
+            self.inner.check().await
+        })
     }
 
     fn prune_batches(&self, moment: Timestamp) -> BoxFuture<'_, Result<(), Error>> {

@@ -12,6 +12,7 @@ use super::{
 use serde_json::Value;
 use std::{
     collections::HashMap,
+    mem,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
@@ -96,7 +97,6 @@ pub(crate) struct Hall {
     notes: Mutex<Vec<Note>>,
     /// Final words that somebody has read.
     final_words: Mutex<HashMap<String, String>>,
-    lost_answers: AtomicUsize,
     is_closing: AtomicBool,
 }
 
@@ -107,6 +107,8 @@ struct Door {
     run: usize,
     address: Option<SocketAddr>,
     answers: usize,
+    /// Requests that no answer came to.
+    lost: usize,
     /// It outlives what is behind it.
     is_balancer: bool,
 }
@@ -128,7 +130,6 @@ impl Hall {
             changed: Condvar::new(),
             notes: Mutex::default(),
             final_words: Mutex::default(),
-            lost_answers: AtomicUsize::new(0),
             is_closing: AtomicBool::new(false),
         }
     }
@@ -181,13 +182,19 @@ impl Hall {
         self.wait(time, |_| false);
     }
 
+    /// How many requests that came in by a door were never answered.
+    pub(crate) fn lost_at(&self, door: usize) -> usize {
+        self.doors()[door].lost
+    }
+
+    /// How many requests were never answered.
     pub(crate) fn lost_answers(&self) -> usize {
-        self.lost_answers.load(SeqCst)
+        self.doors().iter().map(|door| door.lost).sum()
     }
 
     /// What all clients wrote down.
-    pub(crate) fn into_notes(self) -> Vec<Note> {
-        self.notes.into_inner().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn take_notes(&self) -> Vec<Note> {
+        mem::take(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn doors(&self) -> MutexGuard<'_, Vec<Door>> {
@@ -338,7 +345,7 @@ impl Client<'_> {
         let answer = Partner { address, login: (&username, PASSWORD) }.try_call(endpoint, parameters);
         let answer = answer.ok().filter(|answer| !door.is_balancer || !matches!(answer.status, 502 | 504));
         let Some(Answer { status, body }) = answer else {
-            hall.lost_answers.fetch_add(1, SeqCst);
+            hall.change(at, |door| door.lost += 1);
             hall.wait(PATIENCE, |doors| door.is_balancer || doors[at].run != door.run);
             return None;
         };

@@ -3,13 +3,17 @@
 //! Nothing here sleeps: a process is waited for by what it prints, or by the end of its pipes. Every wait is
 //! bounded and says what it saw. Deliberately absent: retries of anything that failed.
 
+mod balancer;
 pub(crate) mod books;
 pub(crate) mod clients;
 pub(crate) mod dice;
 pub(crate) mod http;
 mod process;
+mod schema;
 
-pub(crate) use process::{Gateway, Ran};
+pub(crate) use balancer::Balancer;
+pub(crate) use process::{Gateway, Ran, told};
+pub(crate) use schema::Schema;
 
 use serde_json::Value;
 use std::{
@@ -50,22 +54,38 @@ pub(crate) fn repository() -> PathBuf {
 /// One gateway's folder.
 pub(crate) struct Site {
     folder: TempDir,
+    /// PostgreSQL instead of the embedded database.
+    schema: Option<Schema>,
 }
 
 impl Site {
     /// An empty one.
     pub(crate) fn new() -> Self {
-        Self { folder: TempDir::new().expect("a folder for temporary files") }
+        Self { folder: TempDir::new().expect("a folder for temporary files"), schema: None }
+    }
+
+    /// An empty one for gateways that share a PostgreSQL database, and the folder with the simulated bank.
+    pub(crate) fn shared() -> Self {
+        Self { schema: Some(Schema::new()), ..Self::new() }
     }
 
     /// One with a database, and partners `mitra0001` … that have this password and money each.
     pub(crate) fn with_partners(count: usize, password: &str, deposit: i64) -> Self {
-        let site = Self::new();
-        site.done(&["migrate"]);
+        Self::new().furnished(count, password, deposit)
+    }
+
+    /// With a database and partners.
+    pub(crate) fn furnished(self, count: usize, password: &str, deposit: i64) -> Self {
+        self.done(&["migrate"]);
         let (count, deposit) = (count.to_string(), deposit.to_string());
         let partners = ["sandbox", "partners", "--prefix", "mitra", "--count", &count];
-        site.done(&[&partners[..], &["--password", password, "--deposit", &deposit]].concat());
-        site
+        self.done(&[&partners[..], &["--password", password, "--deposit", &deposit]].concat());
+        self
+    }
+
+    /// The shared database.
+    pub(crate) fn schema(&self) -> &Schema {
+        self.schema.as_ref().expect("a site of gateways that share a database")
     }
 
     /// A path in the folder.
@@ -86,7 +106,10 @@ impl Site {
     /// Writes a configuration file.
     pub(crate) fn configure(&self, text: &str) -> PathBuf {
         let path = self.path("esamsat.toml");
-        fs::write(&path, text).expect("the configuration is written");
+        // Somebody may be reading it.
+        if fs::read_to_string(&path).ok().as_deref() != Some(text) {
+            fs::write(&path, text).expect("the configuration is written");
+        }
         path
     }
 
@@ -94,6 +117,9 @@ impl Site {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = esamsat();
         command.args(arguments).arg("--data").arg(self.data());
+        if let Some(schema) = &self.schema {
+            command.env("ESAMSAT_DATABASE", schema.url());
+        }
         command
     }
 

@@ -1,6 +1,7 @@
 //! Processes: commands that end, and the gateway, which does not.
 
 use super::{PATIENCE, http::Partner};
+use serde_json::Value;
 use std::{
     io::Read,
     net::SocketAddr,
@@ -126,6 +127,11 @@ impl Gateway {
         self.printed.text.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 
+    /// The lines of its log with this message, where that is JSON.
+    pub(crate) fn told(&self, message: &str) -> Vec<Value> {
+        told(&self.printed(), message)
+    }
+
     /// Lets it run a little longer; true if it ended meanwhile.
     pub(crate) fn ends_within(&self, moment: Duration) -> bool {
         self.printed.ended(moment)
@@ -163,6 +169,13 @@ impl Gateway {
         assert!(status.success(), "{status}: {printed}");
         printed
     }
+}
+
+/// The lines of a log in JSON with this message.
+pub(crate) fn told(log: &str, message: &str) -> Vec<Value> {
+    let lines = log.lines().filter(|line| line.contains(message));
+    let lines = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|line| line["message"] == message).collect()
 }
 
 impl Drop for Gateway {
