@@ -19,21 +19,21 @@
 
 use crate::{
     Inner,
-    connect::{Lent, Session},
+    connect::{Lent, Session, within},
     failure::{Failure, Remedy, commit_was_refused, explain, is_conflict},
     load::{self, Claims, Loaded},
     pipeline::{Answer, Pipeline, parameters},
     statements::Statements,
     write,
 };
-use domain::Decision;
+use domain::{Command, Decision};
 use std::time::Duration;
 use store::{Batch, BatchId, Error};
 use tokio::time::timeout;
 use tokio_postgres::error::DbError;
 use uuid::Uuid;
 
-/// How long each of the two round trips may take.
+/// How long each of the round trips may take, and all those together that only operators' commands make.
 pub(crate) const ROUND_TRIP_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long the second one may take where it releases the claims of a whole sandbox.
@@ -109,26 +109,30 @@ async fn apply_once(inner: &Inner, lent: &mut Lent<'_>, batch: &Batch) -> Tried 
     let is_contested = inner.is_contested() || keys.claims_are_shared;
     let claims = if is_contested { Claims::LookedUp } else { Claims::TakenForFree };
     let loading = load::load(client, &statements, batch.id, &keys, &created, claims);
-    let loaded = match timeout(ROUND_TRIP_WITHIN, loading).await {
-        Ok(Ok(loaded)) => loaded,
-        Ok(Err(failure)) => return roll_back(&lent.session, &statements, failure).await.into(),
-        Err(_) => return Failure::Away("the database did not answer in time".to_owned()).into(),
+    let loaded = match within(ROUND_TRIP_WITHIN, loading).await {
+        Ok(loaded) => loaded,
+        Err(failure) => return roll_back(&lent.session, &statements, failure).await.into(),
     };
     let (rows, before) = Loaded::split(loaded);
     let (decisions, changes) = store::decide_batch(rows, batch);
+    if claims == Claims::TakenForFree && refuses_a_begin(batch, &decisions) {
+        inner.contest();
+        let failure = Failure::Conflict("whether a bill is free is to be looked up".to_owned());
+        return roll_back(&lent.session, &statements, failure).await.into();
+    }
     let plan = match write::Plan::of(&changes, &before) {
         Ok(plan) => plan,
         Err(failure) => return roll_back(&lent.session, &statements, failure).await.into(),
     };
-    if let Err(failure) = write::rare(client, &changes, &before).await {
+    if let Err(failure) = within(ROUND_TRIP_WITHIN, write::rare(client, &changes, &before)).await {
         return roll_back(&lent.session, &statements, failure).await.into();
     }
     let mut pipeline = Pipeline::new(client);
     plan.push(&mut pipeline, &statements);
     pipeline.push(&statements.commit, parameters![]);
     let releases = !changes.release_settled_sandbox_claims.is_empty();
-    let within = if releases { RELEASE_WITHIN } else { ROUND_TRIP_WITHIN };
-    match timeout(within, pipeline.run()).await {
+    let limit = if releases { RELEASE_WITHIN } else { ROUND_TRIP_WITHIN };
+    match timeout(limit, pipeline.run()).await {
         Err(_) => Tried::Unknown { reason: "COMMIT was not answered in time".to_owned(), decisions },
         Ok(answers) => match judge(answers, &lent.session) {
             Ok(()) => {
@@ -139,6 +143,13 @@ async fn apply_once(inner: &Inner, lent: &mut Lent<'_>, batch: &Batch) -> Tried 
             Err(Judged::Unknown(reason)) => Tried::Unknown { reason, decisions },
         },
     }
+}
+
+/// Whether a begin was refused. It may have been for another reason than it is to be told, since whether its bill
+/// is free comes before its balance.
+fn refuses_a_begin(batch: &Batch, decisions: &[Decision]) -> bool {
+    let mut decided = batch.commands.iter().zip(decisions);
+    decided.any(|(command, decision)| matches!(command, Command::BeginPayment(_)) && decision.is_err())
 }
 
 enum Judged {
@@ -166,11 +177,12 @@ async fn roll_back(session: &Session, statements: &Statements, failure: Failure)
     if failure.remedy() == Remedy::Reconnect {
         return failure;
     }
-    match timeout(ROUND_TRIP_WITHIN, session.client.query(&statements.rollback, &[])).await {
-        Ok(Ok(_)) => failure,
+    let rolling_back = async { Ok(session.client.query(&statements.rollback, &[]).await?) };
+    match within(ROUND_TRIP_WITHIN, rolling_back).await {
+        Ok(_) => failure,
         // The connection is of no use any more, and its end rolls back.
-        Ok(Err(error)) => Failure::Away(explain(&error)),
-        Err(_) => Failure::Away("the database did not answer in time".to_owned()),
+        Err(Failure::Postgres(error)) => Failure::Away(explain(&error)),
+        Err(other) => other,
     }
 }
 
@@ -182,10 +194,7 @@ pub(crate) async fn committed(inner: &Inner, id: BatchId) -> Result<bool, Error>
         let row = lent.session.client.query_one(&statements.fence_batch, &[&Uuid::from_u128(id.0)]).await?;
         Ok::<bool, Failure>(row.try_get(0)?)
     };
-    let found = match timeout(ROUND_TRIP_WITHIN, asked).await {
-        Ok(found) => found,
-        Err(_) => Err(Failure::Away("the database did not answer in time".to_owned())),
-    };
+    let found = within(ROUND_TRIP_WITHIN, asked).await;
     if lent.session.is_unheard() {
         return Err(Error::Unavailable("the wait for the standby's word was cancelled".to_owned()));
     }

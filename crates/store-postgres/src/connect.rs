@@ -36,7 +36,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(4);
 const AWAY_FIRST: Duration = Duration::from_millis(200);
 const AWAY_MAX: Duration = Duration::from_secs(2);
 
-/// What the server is told about time: a client that was stopped inside a transaction loses it.
+/// What the server is told about time: a client that was stopped inside a transaction loses it, before those
+/// who wait for its locks give up.
 const LIMITS: &str = "SET statement_timeout = 5000; SET lock_timeout = 3000; \
      SET idle_in_transaction_session_timeout = 2000; SET client_min_messages = warning; SET jit = off; \
      SELECT set_config('synchronous_commit', 'on', false) \
@@ -139,7 +140,9 @@ impl Address {
                 )));
             }
         };
-        if !config.get_options().is_some_and(|options| options.contains("application_name")) {
+        let is_named = config.get_application_name().is_some()
+            || config.get_options().is_some_and(|options| options.contains("application_name"));
+        if !is_named {
             config.application_name("esamsat");
         }
         config.connect_timeout(CONNECT_WITHIN / 2).keepalives_idle(Duration::from_secs(10));
@@ -245,6 +248,15 @@ where
     });
 }
 
+/// Waits for work on a session, but not for ever; a session that did not answer in time is given up.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let late = |_| Err(Failure::Away("the database did not answer in time".to_owned()));
+    timeout(limit, work).await.unwrap_or_else(late)
+}
+
 /// How a session plans its statements.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Plans {
@@ -268,7 +280,7 @@ impl Session {
         if let Some(statements) = &self.statements {
             return Ok(Arc::clone(statements));
         }
-        let statements = Arc::new(Statements::prepare(&self.client).await?);
+        let statements = Arc::new(within(CONNECT_WITHIN, Statements::prepare(&self.client)).await?);
         self.statements = Some(Arc::clone(&statements));
         Ok(statements)
     }
@@ -405,6 +417,18 @@ mod tests {
             ("postgres://esamsat@127.0.0.1/esamsat?sslmode=require&application_name=x", true),
         ] {
             assert_eq!(mode(url), Ok(is_verified), "{url}");
+        }
+    }
+
+    #[test]
+    fn sessions_are_called_by_the_program_unless_the_address_says_otherwise() {
+        for (parameters, name) in [
+            ("", Some("esamsat")),
+            ("?application_name=x", Some("x")),
+            ("?options=-capplication_name%3Dx", None),
+        ] {
+            let address = Address::parse(&format!("postgres://esamsat@127.0.0.1/esamsat{parameters}"), None);
+            assert_eq!(address.unwrap().config.get_application_name(), name, "{parameters}");
         }
     }
 

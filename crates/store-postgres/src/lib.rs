@@ -23,6 +23,7 @@ mod columns;
 mod connect;
 mod failure;
 #[cfg(test)]
+#[expect(dead_code, reason = "the tests beside the crate need more of it")]
 #[path = "../tests/server/kit.rs"]
 mod kit;
 mod load;
@@ -61,7 +62,6 @@ use std::{
     time::Duration,
 };
 use store::{AuditVisitor, Batch, BatchId, Error, InvoiceFilter, Store, StoredInvoice};
-use tokio::time::timeout;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -144,15 +144,13 @@ impl Inner {
     async fn ask<T>(
         &self,
         pool: &Pool,
-        within: Option<Duration>,
+        limit: Option<Duration>,
         question: impl for<'c> FnOnce(&'c Client) -> BoxFuture<'c, Result<T, Failure>>,
     ) -> Result<T, Failure> {
         let lent = pool.lend().await?;
         let asked = question(&lent.session.client);
-        let found = match within {
-            Some(within) => timeout(within, asked)
-                .await
-                .unwrap_or_else(|_| Err(Failure::Away("the database did not answer in time".to_owned()))),
+        let found = match limit {
+            Some(limit) => connect::within(limit, asked).await,
             None => asked.await,
         };
         if !matches!(&found, Err(failure) if failure.remedy() == Remedy::Reconnect) {
@@ -171,8 +169,7 @@ impl Inner {
             let statements = lent.session.statements().await?;
             question(&lent.session.client, &statements).await
         };
-        let away = || Failure::Away("the database did not answer in time".to_owned());
-        let found = timeout(READ_WITHIN, asked).await.unwrap_or_else(|_| Err(away()));
+        let found = connect::within(READ_WITHIN, asked).await;
         if !matches!(&found, Err(failure) if failure.remedy() == Remedy::Reconnect) {
             lent.give_back();
         }

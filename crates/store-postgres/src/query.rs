@@ -111,7 +111,6 @@ pub(crate) async fn pending(
         for row in &rows {
             after = row.try_get(0)?;
             match columns::invoice(row) {
-                Ok(invoice) if invoice.state.word() != "PENDING" => {}
                 Ok(invoice) if found.len() < limit => found.push(invoice),
                 Ok(_) => return Ok(found),
                 Err(Failure::Row(what)) => tracing::error!("an open payment cannot be read: {what}"),

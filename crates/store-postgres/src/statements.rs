@@ -65,13 +65,16 @@ statements! {
     /// For readers: invoices with their bills.
     find_invoices = concat!("SELECT ", invoice_columns!(), ", body FROM ", invoice_tables!(),
         " WHERE invoice.number = ANY ($1::bigint[])");
-    /// For the resolver: what is open, in order of number.
-    find_pending = concat!("SELECT ", invoice_columns!(),
-        " FROM (SELECT owner FROM vehicle_claim WHERE owner > $1 ORDER BY owner LIMIT $2) AS open
-        JOIN ", invoice_tables!(), " ON invoice.number = open.owner ORDER BY open.owner");
-    count_pending = "SELECT count(*) FROM vehicle_claim
-        WHERE (SELECT true FROM payment WHERE number = owner)
-            AND (SELECT true FROM settlement WHERE number = owner) IS NULL";
+    /// For the resolver: what is open, in order of number. Of an ordinary join, the server might read all
+    /// invoices and look for the claim of each.
+    find_pending = concat!("SELECT open.* FROM vehicle_claim CROSS JOIN LATERAL (
+            SELECT ", invoice_columns!(), " FROM ", invoice_tables!(), "
+            WHERE invoice.number = owner AND begun_at IS NOT NULL AND settled_at IS NULL OFFSET 0
+        ) AS open WHERE owner > $1 ORDER BY owner LIMIT $2");
+    count_pending = "SELECT count(*) FROM vehicle_claim CROSS JOIN LATERAL (
+            SELECT FROM payment WHERE payment.number = owner
+                AND NOT EXISTS (SELECT FROM settlement WHERE settlement.number = owner) OFFSET 0
+        ) AS open";
     find_partner = "SELECT id, body FROM partner WHERE username = $1";
     find_balance = "SELECT account, amount, reserved FROM balance WHERE account = $1";
 

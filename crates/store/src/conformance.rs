@@ -63,6 +63,8 @@ macro_rules! conformance {
             a_batch_that_was_asked_about_can_never_commit,
             ids_of_old_batches_are_forgotten,
             a_bill_has_one_living_payment,
+            a_bill_that_is_taken_is_told_before_a_short_balance,
+            a_batch_that_would_begin_and_end_a_payment_of_a_taken_bill_does_neither,
             a_sandbox_reset_releases_what_is_settled,
             a_sandbox_reset_is_of_one_upstream,
             the_same_payment_begins_once_on_two_handles,
@@ -697,6 +699,37 @@ pub async fn a_bill_has_one_living_payment(database: &dyn Database) {
     let third = fixture::invoice(&*store, LIVE, one, 2, 1).await;
     assert_eq!(apply_one(&*store, begin(&third)).await, Err(Rejection::BillPaid));
     assert_eq!(store.balance(Account::deposit(LIVE, one)).await.expect(ANSWERS).get(), -1_000_000);
+    assert_sound(&*store).await;
+}
+
+/// Whatever else is wrong: a rejection is the first rule that is violated, on every backend.
+pub async fn a_bill_that_is_taken_is_told_before_a_short_balance(database: &dyn Database) {
+    let store = database.open().await;
+    let rich = fixture::partner(&*store, LIVE, "mitra", 1_000_000).await;
+    let poor = fixture::partner(&*store, LIVE, "miskin", 1).await;
+    let first = fixture::invoice(&*store, LIVE, rich, 0, 1).await;
+    apply_one(&*store, begin(&first)).await.expect("the bill is free");
+    let second = fixture::invoice(&*store, LIVE, poor, 1, 1).await;
+    assert_eq!(apply_one(&*store, begin(&second)).await, Err(Rejection::BillBeingPaid));
+    apply_one(&*store, paid(&first)).await.expect("it is open");
+    assert_eq!(apply_one(&*store, begin(&second)).await, Err(Rejection::BillPaid));
+    let other = fixture::invoice(&*store, LIVE, poor, 2, 2).await;
+    assert_eq!(apply_one(&*store, begin(&other)).await, Err(Rejection::BalanceShort));
+}
+
+/// And the claim stays with who has it.
+pub async fn a_batch_that_would_begin_and_end_a_payment_of_a_taken_bill_does_neither(
+    database: &dyn Database,
+) {
+    let store = database.open().await;
+    let partner = fixture::partner(&*store, LIVE, "mitra", 1_000_000).await;
+    let first = fixture::invoice(&*store, LIVE, partner, 0, 1).await;
+    let second = fixture::invoice(&*store, LIVE, partner, 1, 1).await;
+    apply_one(&*store, begin(&first)).await.expect("the bill is free");
+    let store = database.open().await;
+    let ends = vec![begin(&second), not_paid(&second, NotPaidProof::NeverSent)];
+    assert_eq!(apply(&*store, ends).await, [Err(Rejection::BillBeingPaid), Err(Rejection::NotBegun)]);
+    assert_eq!(apply_one(&*store, begin(&second)).await, Err(Rejection::BillBeingPaid));
     assert_sound(&*store).await;
 }
 

@@ -43,12 +43,36 @@ impl Schema {
         schema
     }
 
+    /// The schema, which its sessions are called by as well.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn url(&self) -> String {
-        format!("{}?options=-csearch_path%3D{}", self.server, self.name)
+        self.url_with("")
+    }
+
+    /// With more options for its sessions, ` -c` and all.
+    pub(crate) fn url_with(&self, options: &str) -> String {
+        let name = &self.name;
+        let options = format!("-csearch_path={name} -capplication_name={name}{options}");
+        format!("{}?options={}", self.server, options.replace('=', "%3D").replace(' ', "%20"))
     }
 
     pub(crate) fn address(&self) -> Address {
         Address::parse(&self.url(), None).expect("the address is one")
+    }
+
+    /// `host:port` of the server.
+    pub(crate) fn server_address(&self) -> String {
+        let (_, rest) = self.server.rsplit_once('@').expect("the URL names a user");
+        rest.split('/').next().unwrap_or_default().to_owned()
+    }
+
+    /// The way over another `host:port`.
+    pub(crate) fn address_by(&self, host: &str) -> Address {
+        let url = self.url().replacen(&format!("@{}/", self.server_address()), &format!("@{host}/"), 1);
+        Address::parse(&url, None).expect("the address is one")
     }
 
     pub(crate) async fn store(&self) -> PostgresStore {
@@ -64,7 +88,8 @@ impl Schema {
 
     /// A connection beside the store's, in the schema.
     pub(crate) async fn admin(&self) -> Client {
-        let (client, connection) = tokio_postgres::connect(&self.url(), NoTls).await.expect("a connection");
+        let url = self.url_with(" -capplication_name=admin");
+        let (client, connection) = tokio_postgres::connect(&url, NoTls).await.expect("a connection");
         tokio::spawn(connection);
         client
     }
@@ -85,7 +110,7 @@ impl Drop for Schema {
                 client.batch_execute(&drop).await.expect("the schema is dropped");
             });
         });
-        dropping.join().expect("the schema is dropped");
+        assert!(dropping.join().is_ok() || std::thread::panicking(), "the schema is dropped");
     }
 }
 

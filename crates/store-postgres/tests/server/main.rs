@@ -7,3 +7,7 @@ mod conformance;
 mod history;
 #[cfg(test)]
 mod kit;
+#[cfg(test)]
+mod lost;
+#[cfg(test)]
+mod proxy;
