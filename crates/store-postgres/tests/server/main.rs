@@ -6,4 +6,6 @@ mod conformance;
 #[cfg(test)]
 mod history;
 #[cfg(test)]
+mod import;
+#[cfg(test)]
 mod kit;
