@@ -7,6 +7,7 @@ pub(crate) mod books;
 pub(crate) mod clients;
 pub(crate) mod dice;
 pub(crate) mod http;
+pub(crate) mod postgres;
 mod process;
 
 pub(crate) use process::{Gateway, Ran};
