@@ -85,6 +85,13 @@ impl Counter {
             Self::SandboxReset => "sandbox_reset",
         }
     }
+
+    /// The reverse of [`Self::name`].
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Invoice, Self::Entry, Self::Partner, Self::Upstream, Self::SandboxReset]
+            .into_iter()
+            .find(|counter| counter.name() == name)
+    }
 }
 
 /// What one incident is kept under: invoice number (0 for none) and kind.

@@ -287,7 +287,11 @@ impl Config {
 
     /// The configured PostgreSQL database, with its password from wherever that stands.
     pub fn postgres_address(&self) -> anyhow::Result<store_postgres::Address> {
-        let url = self.database.as_ref().context("the configuration names no database")?;
+        self.address_of(self.database.as_ref().context("the configuration names no database")?)
+    }
+
+    /// A PostgreSQL database, with the password from wherever that stands.
+    pub fn address_of(&self, url: &DatabaseUrl) -> anyhow::Result<store_postgres::Address> {
         let password = match (std::env::var(DATABASE_PASSWORD), &self.database_password_file) {
             (Ok(password), _) => Some(password),
             (Err(_), Some(path)) => {

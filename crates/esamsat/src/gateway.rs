@@ -1,5 +1,5 @@
 //! Wiring: the configured store, banks and faces, put together. The only place that names a backend or
-//! a bank.
+//! a bank, but for `copy`, which is about two of them.
 
 use crate::{
     config::{Config, LogFormat, StoreAt, Upstream},

@@ -6,6 +6,7 @@
 mod bench;
 mod commands;
 mod config;
+mod copy;
 mod demo;
 mod gateway;
 mod output;
@@ -41,6 +42,8 @@ enum Command {
     Config(commands::config::Command),
     /// Create the database, or bring its schema up to date.
     Migrate,
+    /// Move an embedded database over to PostgreSQL. What was killed goes on when it is run again.
+    Copy(copy::Arguments),
     /// Partners: who may call.
     #[command(subcommand)]
     Partner(commands::partner::Command),
@@ -80,9 +83,11 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut runtime = match arguments.command {
         // One thread is enough for what asks the database a question or two.
-        Command::Demo(_) | Command::Serve(_) | Command::Bench(_) | Command::BenchReference => {
-            tokio::runtime::Builder::new_multi_thread()
-        }
+        Command::Demo(_)
+        | Command::Serve(_)
+        | Command::Copy(_)
+        | Command::Bench(_)
+        | Command::BenchReference => tokio::runtime::Builder::new_multi_thread(),
         _ => tokio::runtime::Builder::new_current_thread(),
     };
     // Reads, writes, look-ups and password checks are bounded where they begin; this only keeps bursts from
@@ -108,6 +113,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Serve(serve) => serve::run(&place, serve).await?,
         Command::Config(command) => commands::config::run(&place, &command)?,
         Command::Migrate => commands::migrate(&place).await?,
+        Command::Copy(copy) => copy::run(&place, copy).await?,
         Command::Partner(command) => commands::partner::run(&place, command).await?,
         Command::Deposit(command) => commands::deposit::run(&place, command).await?,
         Command::Product(command) => commands::product::run(&place, command).await?,

@@ -157,3 +157,21 @@ CREATE TABLE batch (
     id        uuid PRIMARY KEY,
     committed boolean NOT NULL
 );
+
+-- Where everything here was copied from, if it was. Until it is finished, nobody else opens this database.
+CREATE TABLE copied_from (
+    only_one    smallint PRIMARY KEY CHECK (only_one = 1),
+    source      text COLLATE "C" NOT NULL,
+    fingerprint text COLLATE "C" NOT NULL, -- of the source
+    begun_at    timestamptz NOT NULL DEFAULT now(),
+    finished_at timestamptz
+);
+
+-- How far each part of the copy is: written by the transaction that writes the rows.
+CREATE TABLE copy_progress (
+    part      text COLLATE "C" PRIMARY KEY, -- store::copy::Part
+    reached   text COLLATE "C" NOT NULL,
+    row_count bigint NOT NULL,
+    digest    bigint NOT NULL,
+    is_done   boolean NOT NULL
+);

@@ -77,6 +77,15 @@ pub enum OpenError {
         /// The latest schema that this version knows.
         known: i32,
     },
+    /// A copy into it was begun and not finished.
+    #[error(
+        "the database holds an unfinished copy of {source_path}; finish it by the same `esamsat copy`, or name \
+         another database"
+    )]
+    Unfinished {
+        /// What was to be copied, in words.
+        source_path: String,
+    },
     /// Written by an older version.
     #[error("the database has schema {found}, this esamsat needs {known}; run `esamsat migrate`")]
     Pending {

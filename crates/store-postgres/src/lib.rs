@@ -12,6 +12,7 @@
 //! schema      migrations and versions
 //! columns     values in columns, and back
 //! failure     what the server's errors mean
+//! import      what another backend hands over
 //! ```
 //!
 //! Money is decided on the primary only, and on rows locked there, so that any number of gateways may share
@@ -22,6 +23,7 @@ mod batch;
 mod columns;
 mod connect;
 mod failure;
+mod import;
 #[cfg(test)]
 #[expect(dead_code, reason = "the tests beside the crate need more of it")]
 #[path = "../tests/server/kit.rs"]
@@ -40,6 +42,7 @@ mod write;
 extern crate self as store_postgres;
 
 pub use connect::{Address, OpenError};
+pub use import::{Import, ImportError, Reached};
 
 use connect::{Plans, Pool};
 use domain::{
@@ -104,8 +107,17 @@ pub async fn migrate(address: &Address) -> Result<(), OpenError> {
 }
 
 impl PostgresStore {
-    /// Opens a database whose schema this version knows.
+    /// Opens a database whose schema this version knows, and which no copy has been begun into that is not
+    /// finished.
     pub async fn open(address: Address) -> Result<Self, OpenError> {
+        let store = Self::open_unfinished(address).await?;
+        let reader = store.inner.readers.lend().await?;
+        import::refuse_unfinished(&reader.session.client).await?;
+        reader.give_back();
+        Ok(store)
+    }
+
+    async fn open_unfinished(address: Address) -> Result<Self, OpenError> {
         let address = Arc::new(address);
         let pool = |plans, sessions| Pool::new(Arc::clone(&address), plans, sessions, SESSION_WITHIN);
         let inner = Inner {

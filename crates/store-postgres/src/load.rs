@@ -25,6 +25,7 @@ pub(crate) struct Loaded {
 }
 
 /// What stood there before the decisions, as far as writing depends on it.
+#[derive(Default)]
 pub(crate) struct Before {
     look: Claims,
     claims: HashSet<String>,
@@ -36,9 +37,10 @@ pub(crate) struct Before {
 }
 
 /// What is known of the claims on bills and vehicles.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Claims {
     /// Their owners.
+    #[default]
     LookedUp,
     /// Nothing: whoever takes one takes it for free, and its key is refused if it is not.
     TakenForFree,

@@ -199,7 +199,7 @@ async fn extend(
     Ok(())
 }
 
-const ENTRY: &str = "number, kind, environment, partner, amount, operator, reference, at";
+pub(crate) const ENTRY: &str = "number, kind, environment, partner, amount, operator, reference, at";
 
 pub(crate) async fn entries(client: &Client, before: i64, limit: u32) -> Result<Vec<Entry>, Failure> {
     let sql = format!("SELECT {ENTRY} FROM entry WHERE number < $1 ORDER BY number DESC LIMIT $2");

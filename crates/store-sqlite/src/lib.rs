@@ -15,12 +15,14 @@
 mod batch;
 mod checkpoint;
 mod columns;
+mod export;
 mod failure;
 mod lookup;
 mod open;
 mod query;
 
-pub use open::{Open, OpenError, OpenOptions};
+pub use export::{Export, take_back};
+pub use open::{Moved, Open, OpenError, OpenOptions};
 
 use checkpoint::Checkpoints;
 use domain::{

@@ -8,6 +8,7 @@
 //! that `SQLite`'s connections of the same process hold on it (POSIX).
 
 use crate::checkpoint::move_log;
+use domain::Timestamp;
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 use std::{
     fs, io,
@@ -19,8 +20,14 @@ use std::{
 const APPLICATION_ID: i64 = 0x6553_4154;
 
 /// In order; the position counts from one. Append only.
-const MIGRATIONS: &[&str] =
-    &[include_str!("../migrations/0001_initial.sql"), include_str!("../migrations/0002_lease.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001_initial.sql"),
+    include_str!("../migrations/0002_lease.sql"),
+    include_str!("../migrations/0003_moved.sql"),
+];
+
+/// Since this schema a database can say that it was moved.
+const MOVED_SINCE: u32 = 3;
 
 /// How long a lock of another process is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,6 +61,17 @@ impl From<Open> for OpenOptions {
     fn from(open: Open) -> Self {
         Self { open, pages_max: None, free_bytes_min: 64 << 20, log_pages_max: 4096 }
     }
+}
+
+/// Where everything that a database holds was moved to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Moved {
+    /// For people: an address without its password.
+    pub target: String,
+    /// The fingerprint of what was moved.
+    pub fingerprint: String,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// Why a database was not opened. Nothing was changed.
@@ -111,6 +129,18 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// What it holds was moved, and is changed there by now.
+    #[error(
+        "{} was moved to {target}; use that with --database, or see \"Moving from the embedded database\" in \
+         docs/operating.md for how to go back",
+        path.display()
+    )]
+    Moved {
+        /// The file.
+        path: PathBuf,
+        /// Where to, without a password.
+        target: String,
+    },
     /// The operating system refused.
     #[error(
         "failed to open {}: {reason}; check that its directory exists, is writable and has space left",
@@ -140,10 +170,57 @@ pub(crate) fn writer(path: &Path, options: &OpenOptions) -> Result<Connection, O
     let mut connection = connect(path).map_err(|error| explain(path, &error))?;
     match schema(&connection).map_err(|error| explain(path, &error))? {
         Schema::Foreign => return Err(OpenError::Foreign { path: path.to_owned() }),
-        Schema::Version(found) => check_version(path, found, options.open)?,
+        Schema::Version(found) => {
+            check_version(path, found, options.open)?;
+            if found >= MOVED_SINCE
+                && let Some(Moved { target, .. }) =
+                    moved(&connection).map_err(|error| explain(path, &error))?
+            {
+                return Err(OpenError::Moved { path: path.to_owned(), target });
+            }
+        }
     }
     prepare(path, &mut connection, options)?;
     Ok(connection)
+}
+
+/// Opens a database of this version's schema for oneself alone, inside a transaction that ends with the
+/// connection, whether or not it was moved. Whoever has the file open is waited for, but not for long.
+pub(crate) fn exclusive(path: &Path) -> Result<(Connection, Option<Moved>), OpenError> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_file() => {}
+        Ok(_) => return Err(io_error(path, "it is not a file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(OpenError::NotFound { path: path.to_owned() });
+        }
+        Err(error) => return Err(io_error(path, error)),
+    }
+    let explained = |error: rusqlite::Error| explain(path, &error);
+    let mut connection = connect(path).map_err(explained)?;
+    match schema(&connection).map_err(explained)? {
+        Schema::Foreign => return Err(OpenError::Foreign { path: path.to_owned() }),
+        Schema::Version(found) => check_version(path, found, Open::Existing)?,
+    }
+    prepare(path, &mut connection, &OpenOptions::from(Open::Existing))?;
+    // In WAL mode every open connection holds a lock on the file, so that this one finds out about them.
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(explained)?;
+    connection.execute_batch("BEGIN IMMEDIATE").map_err(explained)?;
+    // Read under the lock: the schema may have been another one before.
+    match schema(&connection).map_err(explained)? {
+        Schema::Foreign => return Err(OpenError::Foreign { path: path.to_owned() }),
+        Schema::Version(found) => check_version(path, found, Open::Existing)?,
+    }
+    let moved = moved(&connection).map_err(explained)?;
+    Ok((connection, moved))
+}
+
+fn moved(connection: &Connection) -> Result<Option<Moved>, rusqlite::Error> {
+    let sql = "SELECT target, fingerprint, at FROM moved";
+    let read = connection.query_row(sql, (), |row| {
+        let at = Timestamp::from_millis(row.get(2)?);
+        Ok(Moved { target: row.get(0)?, fingerprint: row.get(1)?, at })
+    });
+    rusqlite::OptionalExtension::optional(read)
 }
 
 /// Opens one more connection to a database that is open already. It never writes rows.
@@ -305,7 +382,7 @@ fn io_error(path: &Path, reason: impl std::fmt::Display) -> OpenError {
     OpenError::Io { path: path.to_owned(), reason: reason.to_string() }
 }
 
-fn explain(path: &Path, error: &rusqlite::Error) -> OpenError {
+pub(crate) fn explain(path: &Path, error: &rusqlite::Error) -> OpenError {
     let path = path.to_owned();
     let reason = error.to_string();
     match error.sqlite_error_code() {

@@ -52,7 +52,8 @@ fn partner_row(row: &Row<'_>) -> Result<Partner, Failure> {
     columns::body(row, 1, "partner", row.get::<_, i64>(0)?)
 }
 
-fn stored_invoice(row: &Row<'_>) -> Result<StoredInvoice, Failure> {
+/// Reads an invoice's columns and the body of its presentment.
+pub(crate) fn stored_invoice(row: &Row<'_>) -> Result<StoredInvoice, Failure> {
     let invoice = columns::invoice(row)?;
     let presentment = columns::body(row, INVOICE_COLUMNS, "presentment", invoice.number)?;
     Ok(StoredInvoice { invoice, presentment })

@@ -4,9 +4,11 @@
 //! [`decide_batch`] decide them in memory, writes what changed, and commits, all in one transaction. The
 //! rules are `domain`'s, the same for every backend and for the [`model`].
 //!
-//! [`mod@conformance`] is the suite that every backend runs.
+//! [`mod@conformance`] is the suite that every backend runs; [`mod@copy`] is what one backend hands over to
+//! another.
 
 pub mod conformance;
+pub mod copy;
 pub mod model;
 
 use domain::{

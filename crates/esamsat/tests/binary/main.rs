@@ -6,6 +6,7 @@
 
 mod bench;
 mod commands;
+mod copy;
 mod country;
 mod environment;
 mod examples;

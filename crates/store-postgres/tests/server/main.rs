@@ -6,6 +6,8 @@ mod conformance;
 #[cfg(test)]
 mod history;
 #[cfg(test)]
+mod import;
+#[cfg(test)]
 mod kit;
 #[cfg(test)]
 mod lost;

@@ -8,6 +8,7 @@ pub(crate) mod books;
 pub(crate) mod clients;
 pub(crate) mod dice;
 pub(crate) mod http;
+pub(crate) mod postgres;
 mod process;
 mod schema;
 
