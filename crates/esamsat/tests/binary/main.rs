@@ -10,6 +10,7 @@ mod copy;
 mod country;
 mod environment;
 mod examples;
+mod failover;
 mod full_disk;
 mod kill;
 mod kit;

@@ -192,6 +192,12 @@ impl Hall {
         self.doors().iter().map(|door| door.lost).sum()
     }
 
+    /// A vehicle that no client has had yet.
+    pub(crate) fn next_vehicle(&self) -> (String, String) {
+        let next = self.next_vehicle.fetch_add(1, SeqCst);
+        self.vehicles[next % self.vehicles.len()].clone()
+    }
+
     /// What all clients wrote down.
     pub(crate) fn take_notes(&self) -> Vec<Note> {
         mem::take(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner))

@@ -56,18 +56,26 @@ pub(crate) fn repository() -> PathBuf {
 pub(crate) struct Site {
     folder: TempDir,
     /// PostgreSQL instead of the embedded database.
+    url: Option<String>,
+    /// Where that is a schema of the test's own.
     schema: Option<Schema>,
 }
 
 impl Site {
     /// An empty one.
     pub(crate) fn new() -> Self {
-        Self { folder: TempDir::new().expect("a folder for temporary files"), schema: None }
+        Self { folder: TempDir::new().expect("a folder for temporary files"), url: None, schema: None }
     }
 
     /// An empty one for gateways that share a PostgreSQL database, and the folder with the simulated bank.
     pub(crate) fn shared() -> Self {
-        Self { schema: Some(Schema::new()), ..Self::new() }
+        let schema = Schema::new();
+        Self { url: Some(schema.url()), schema: Some(schema), ..Self::new() }
+    }
+
+    /// An empty one on this PostgreSQL database.
+    pub(crate) fn on(url: &str) -> Self {
+        Self { url: Some(url.to_owned()), ..Self::new() }
     }
 
     /// One with a database, and partners `mitra0001` … that have this password and money each.
@@ -118,8 +126,8 @@ impl Site {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = esamsat();
         command.args(arguments).arg("--data").arg(self.data());
-        if let Some(schema) = &self.schema {
-            command.env("ESAMSAT_DATABASE", schema.url());
+        if let Some(url) = &self.url {
+            command.env("ESAMSAT_DATABASE", url);
         }
         command
     }
