@@ -66,8 +66,8 @@ pub struct Operations {
 
 impl Operations {
     /// Starts a journal of its own on the store.
-    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, ids: Arc<Ids>) -> Self {
-        let journal = Journal::start(&store, &ids, &[Slot(0)], 1_000);
+    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, ids: &Arc<Ids>) -> Self {
+        let journal = Journal::start(&store, ids, &[Slot(0)], 1_000);
         Self { store, clock, journal }
     }
 

@@ -23,8 +23,15 @@ pub struct Place {
     #[arg(long, global = true, env = "ESAMSAT_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
 
-    /// PostgreSQL instead of the embedded database: postgres://user@host:5432/database
-    #[arg(long, global = true, env = "ESAMSAT_DATABASE", value_name = "URL", hide_env_values = true)]
+    /// PostgreSQL instead of the embedded database.
+    #[arg(
+        long,
+        global = true,
+        env = "ESAMSAT_DATABASE",
+        value_name = "URL",
+        hide_env_values = true,
+        help = "PostgreSQL instead of the embedded database: postgres://user@host:5432/database"
+    )]
     pub database: Option<DatabaseUrl>,
 
     /// Print JSON instead of tables

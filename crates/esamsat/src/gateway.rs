@@ -56,7 +56,7 @@ pub async fn operations(config: &Config) -> anyhow::Result<Operations> {
 
 /// The operator's side of a database.
 pub fn operations_on(store: Arc<dyn Store>) -> Operations {
-    Operations::new(store, Arc::new(SystemClock), Arc::new(Ids::from_system()))
+    Operations::new(store, Arc::new(SystemClock), &Arc::new(Ids::from_system()))
 }
 
 /// Opens the configured upstreams.

@@ -369,8 +369,7 @@ fn answers_of(gateways: usize) -> BTreeMap<String, Vec<(u16, Value)>> {
     });
     let saldo = Turns::new(&gateways[gateways.len() - 1..]).call(("mitra0003", PASSWORD), "ceksaldo", &[]);
     answers.insert("saldo".to_owned(), vec![saldo]);
-    gateways.into_iter().for_each(|gateway| drop(gateway.stop()));
-    site.verify();
+    stopped(&site, gateways);
     answers
 }
 
@@ -415,9 +414,9 @@ fn shared_by(gateways: usize, partners: usize, deposit: i64, configuration: &str
     let gateways: Vec<_> = (0..gateways).map(|_| site.serve(configuration)).collect();
     for partner in 0..partners {
         site.done(&["partner", "allow", &username(partner), "127.0.0.1"]);
-        gateways.iter().for_each(|gateway| {
+        for gateway in &gateways {
             gateway.partner((&username(partner), PASSWORD)).call("ceksaldo", &[]);
-        });
+        }
     }
     (site, gateways)
 }
@@ -454,7 +453,9 @@ fn sent(gateways: &[Gateway]) -> usize {
 }
 
 fn stopped(site: &Site, gateways: Vec<Gateway>) {
-    gateways.into_iter().for_each(|gateway| drop(gateway.stop()));
+    for gateway in gateways {
+        gateway.stop();
+    }
     site.verify();
 }
 

@@ -180,7 +180,7 @@ impl World {
 
     /// The operators' side.
     pub(crate) fn operations(&self) -> Operations {
-        Operations::new(self.store(), Arc::clone(&self.clock) as Arc<dyn domain::Clock>, self.ids())
+        Operations::new(self.store(), Arc::clone(&self.clock) as Arc<dyn domain::Clock>, &self.ids())
     }
 
     /// One product and one partner.

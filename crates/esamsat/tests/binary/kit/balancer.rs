@@ -1,4 +1,4 @@
-//! A balancer before several gateways: `HAProxy`, with its sockets handed over, so that no port is ever free for
+//! A balancer before several gateways: HAProxy, with its sockets handed over, so that no port is ever free for
 //! others to take, and no start has to be waited for.
 
 use super::PATIENCE;

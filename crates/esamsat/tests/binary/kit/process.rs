@@ -127,11 +127,6 @@ impl Gateway {
         self.printed.text.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 
-    /// The lines of its log with this message, where that is JSON.
-    pub(crate) fn told(&self, message: &str) -> Vec<Value> {
-        told(&self.printed(), message)
-    }
-
     /// Lets it run a little longer; true if it ended meanwhile.
     pub(crate) fn ends_within(&self, moment: Duration) -> bool {
         self.printed.ended(moment)
