@@ -13,3 +13,5 @@ mod kit;
 mod lost;
 #[cfg(test)]
 mod proxy;
+#[cfg(test)]
+mod versions;
