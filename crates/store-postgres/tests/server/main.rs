@@ -14,4 +14,6 @@ mod lost;
 #[cfg(test)]
 mod proxy;
 #[cfg(test)]
+mod tls;
+#[cfg(test)]
 mod versions;
