@@ -98,7 +98,10 @@ pub enum OpenError {
 
 impl From<Failure> for OpenError {
     fn from(failure: Failure) -> Self {
-        Self::Away(store::Error::from(failure).to_string())
+        match failure {
+            Failure::Away(what) => Self::Away(what),
+            other => Self::Away(store::Error::from(other).to_string()),
+        }
     }
 }
 

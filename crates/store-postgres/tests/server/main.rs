@@ -13,3 +13,7 @@ mod kit;
 mod lost;
 #[cfg(test)]
 mod proxy;
+#[cfg(test)]
+mod tls;
+#[cfg(test)]
+mod versions;
