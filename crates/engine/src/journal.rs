@@ -25,7 +25,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 use store::{Batch, Store};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::{
+    sync::{Notify, oneshot, watch},
+    time::timeout,
+};
 
 /// Why a command was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -337,6 +340,12 @@ impl Writer {
             let settled = match written.unwrap_or_else(|_| Err("the store panicked".to_owned())) {
                 Ok(Standing::Well) if self.shared.away().is_none() => continue,
                 Ok(Standing::Well) => self.until_back().await,
+                // What one batch could not have, others may: the store is asked before anybody else suffers.
+                Ok(Standing::Away(_))
+                    if matches!(timeout(limits::store_answer_max, self.ask()).await, Ok(Ok(()))) =>
+                {
+                    continue;
+                }
                 Ok(Standing::Away(why)) => {
                     self.shared.went_away(&why);
                     self.until_back().await
@@ -360,16 +369,19 @@ impl Writer {
         }
     }
 
+    /// Asks the store whether it can be written, one lane at a time. One that panics cannot be trusted.
+    async fn ask(&self) -> Result<(), store::Error> {
+        let _turn = self.asking.lock().await;
+        let asked = AssertUnwindSafe(self.store.check()).catch_unwind().await;
+        asked.unwrap_or_else(|_| Err(store::Error::Fatal("the store panicked".to_owned())))
+    }
+
     /// Asks now and then whether the store is back. It returns as well when the lane is to stop: what is queued
     /// then has its one try. The error is fatal.
     async fn until_back(&self) -> Result<(), String> {
         let mut pause = limits::store_away_pause;
         loop {
-            let asked = {
-                let _turn = self.asking.lock().await;
-                self.store.check().await
-            };
-            match asked {
+            match self.ask().await {
                 Err(store::Error::Fatal(why)) => return Err(why),
                 Err(error) if *self.shared.phase.borrow() != Phase::Stopping => {
                     self.shared.went_away(&error.to_string());

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 use store::{Batch, Store};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// Whoever holds this tidies up.
 pub(crate) const HOUSEKEEPING: &str = "housekeeping";
@@ -199,7 +199,13 @@ impl Engine {
         let since = Instant::now();
         let name = change.name.clone();
         let was_own = change.seen.as_ref().is_some_and(|lease| lease.holder == self.leases.holder);
-        match self.journal.submit(Command::ChangeLease(Box::new(change))).await {
+        let submitted = self.journal.submit(Command::ChangeLease(Box::new(change)));
+        // One lane that hangs must not cost the leases that are written in others.
+        let limit = self.leases.after.unwrap_or_default();
+        let Ok(changed) = timeout(limit, submitted).await else {
+            return tracing::warn!(lease = name, "a change of a lease was not written in time");
+        };
+        match changed {
             Ok(Accepted::Lease(lease)) => {
                 if lease.holder == self.leases.holder && !was_own {
                     tracing::info!(lease = name, token = lease.token, "took the lease");

@@ -53,7 +53,7 @@ use domain::{
 };
 use std::{collections::HashMap, sync::Arc};
 use store::Store;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// An invoice as its partner may see it.
@@ -274,10 +274,15 @@ impl Engine {
     pub async fn shut_down(&self, deadline: Instant) {
         self.stopping.cancel();
         self.tasks.close();
-        self.lease_keeper.wait().await;
-        if tokio::time::timeout_at(deadline, self.tasks.wait()).await.is_err() {
+        let ending = async { tokio::join!(self.lease_keeper.wait(), self.tasks.wait()) };
+        if tokio::time::timeout_at(deadline, ending).await.is_err() {
             tracing::warn!(open = self.tasks.len(), "payments left pending at the shutdown deadline");
         }
-        self.journal.stop().await;
+        // A store that is away must not keep the process: what is queued is found again at the next start.
+        if timeout(limits::last_write_max, self.journal.stop()).await.is_err() {
+            tracing::warn!(
+                "the store did not answer in time; what is under way is resolved at the next start"
+            );
+        }
     }
 }

@@ -9,6 +9,9 @@ pub const batch_commands_max: usize = 512;
 /// Attempts to learn whether a batch was committed come at least this far apart, at first.
 pub const ambiguous_ask_interval: Duration = Duration::from_millis(100);
 
+/// A store that refused a batch and then answers within this time is not away.
+pub const store_answer_max: Duration = Duration::from_secs(1);
+
 /// A store that is away is asked this often whether it is back, at first and at most.
 pub const store_away_pause: Duration = Duration::from_millis(100);
 /// See [`store_away_pause`].
@@ -57,6 +60,9 @@ pub const waiting_pays_max: usize = 6_000;
 
 /// How long callers are still kept waiting once the gateway has begun to stop.
 pub const stopping_wait_max: Duration = Duration::from_secs(5);
+
+/// How long the last batches may take when the gateway stops.
+pub const last_write_max: Duration = Duration::from_secs(10);
 
 /// How long a read that somebody waits for may take.
 pub const read_max: Duration = Duration::from_secs(10);

@@ -278,14 +278,18 @@ impl Engine {
                 if cases.by_number.contains_key(&invoice.number) || self.is_running(invoice.number) {
                     continue;
                 }
-                let begun_at = invoice.state.attempt().map(|attempt| attempt.begun_at);
-                if begun_at.is_some_and(|at| self.clock.now().since(at) < left_alone_for) {
+                let Some(attempt) = invoice.state.attempt() else { continue };
+                // One from the future tells of a clock that was set back, and is nobody's youth.
+                let (begun_at, clock) = (attempt.begun_at, self.clock.now());
+                if begun_at <= clock && clock.since(begun_at) < left_alone_for {
                     continue;
                 }
+                // Whoever began it may have had longer times than are configured here.
+                let own_horizon = self.settings.send_within + bank.profile().horizon;
                 let now = Instant::now();
                 let case = Case {
                     partner: invoice.partner,
-                    not_before: now + self.settings.send_within + bank.profile().horizon,
+                    not_before: now + own_horizon.max(attempt.resolve_after.since(begun_at)),
                     due_at: now,
                     asked: 0,
                     known: None,

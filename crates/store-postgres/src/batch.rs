@@ -52,6 +52,8 @@ enum Tried {
         reason: String,
         decisions: Vec<Decision>,
     },
+    /// See [`Judged::Broken`].
+    Broken(String),
 }
 
 impl From<Failure> for Tried {
@@ -70,8 +72,12 @@ pub(crate) async fn apply(inner: &Inner, batch: &Batch) -> Result<Vec<Decision>,
                 return Ok(decisions);
             }
             Tried::Unknown { reason, decisions } => return Err(Error::Ambiguous { reason, decisions }),
+            Tried::Broken(reason) => return Err(Error::Fatal(reason)),
             Tried::Failed(failure) => failure,
         };
+        if let Failure::Conflict(_) = &failure {
+            inner.forget_accounts();
+        }
         let remedy = failure.remedy();
         if remedy != Remedy::Reconnect {
             lent.give_back();
@@ -141,6 +147,7 @@ async fn apply_once(inner: &Inner, lent: &mut Lent<'_>, batch: &Batch) -> Tried 
             }
             Err(Judged::NotWritten(error)) => Failure::Postgres(error).into(),
             Err(Judged::Unknown(reason)) => Tried::Unknown { reason, decisions },
+            Err(Judged::Broken(reason)) => Tried::Broken(reason),
         },
     }
 }
@@ -155,13 +162,19 @@ fn refuses_a_begin(batch: &Batch, decisions: &[Decision]) -> bool {
 enum Judged {
     NotWritten(tokio_postgres::Error),
     Unknown(String),
+    /// Some of it was written, and some was not sent: a bug that must not be built upon.
+    Broken(String),
 }
 
 /// What the answers to the last writes and to COMMIT, the last of them, say together.
 fn judge(answers: Vec<Answer>, session: &Session) -> Result<(), Judged> {
     let last = answers.len() - 1;
+    let is_committed = answers[last].is_ok();
     for (place, answer) in answers.into_iter().enumerate() {
         let Err(error) = answer else { continue };
+        if is_committed && error.as_db_error().is_none() && !error.is_closed() {
+            return Err(Judged::Broken(format!("a part of a batch was committed: {}", explain(&error))));
+        }
         // A refused statement ends the transaction, and the COMMIT behind it rolls back.
         let is_certain = error.as_db_error().is_some_and(|told| place < last || commit_was_refused(told));
         return Err(if is_certain { Judged::NotWritten(error) } else { Judged::Unknown(explain(&error)) });

@@ -74,7 +74,7 @@ pub(crate) fn is_conflict(told: &DbError) -> bool {
 
 /// Whether the server's answer to COMMIT says for certain that nothing was written.
 pub(crate) fn commit_was_refused(told: &DbError) -> bool {
-    !is_fatal(told) && matches!(class(told.code()), "23" | "40" | "53")
+    !is_fatal(told) && matches!(class(told.code()), "23" | "40")
 }
 
 fn is_fatal(told: &DbError) -> bool {

@@ -69,7 +69,7 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 /// Sessions that write at the same time: one a journal's lane, and some for whoever asks for a batch.
-const WRITERS_MAX: usize = 6;
+const WRITERS_MAX: usize = 10;
 
 /// Sessions that read lists at the same time.
 const READERS_MAX: usize = 4;
@@ -203,6 +203,11 @@ impl Inner {
 
     fn contest(&self) {
         self.contested.store(CONTESTED_BATCHES, Relaxed);
+    }
+
+    /// Rows that were there may be gone with a restored backup.
+    fn forget_accounts(&self) {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn know_accounts(&self, created: Vec<i64>) {
@@ -374,11 +379,13 @@ impl Store for PostgresStore {
 
     fn prune_batches(&self, moment: Timestamp) -> BoxFuture<'_, Result<(), Error>> {
         let first_kept = Uuid::from_u128(BatchId::first_of(moment).0);
-        self.read(move |client| {
-            Box::pin(async move {
-                client.execute("DELETE FROM batch WHERE id < $1", &[&first_kept]).await?;
-                Ok(())
-            })
+        Box::pin(async move {
+            loop {
+                let pruned = self.read(move |client| Box::pin(query::prune_batches(client, first_kept)));
+                if pruned.await? == 0 {
+                    return Ok(());
+                }
+            }
         })
     }
 }

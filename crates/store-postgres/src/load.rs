@@ -146,16 +146,14 @@ pub(crate) async fn load(
         (!counters.is_empty()).then(|| pipeline.push(&statements.lock_counters, parameters![counters]));
     let leases = (!leases.is_empty()).then(|| pipeline.push(&statements.lock_leases, parameters![leases]));
     let fences = (!fences.is_empty()).then(|| pipeline.push(&statements.lock_fences, parameters![fences]));
+    let incidents =
+        (!incidents.is_empty()).then(|| pipeline.push(&statements.lock_incidents, parameters![incidents]));
     let partners =
         (!partners.is_empty()).then(|| pipeline.push(&statements.load_partners, parameters![partners]));
-    let claims =
-        (!claims.is_empty()).then(|| pipeline.push(&statements.load_claims, parameters![texts(&claims)]));
-    let vehicles = (!vehicles.is_empty())
-        .then(|| pipeline.push(&statements.load_vehicle_claims, parameters![texts(&vehicles)]));
+    let looked_up = (!claims.is_empty() || !vehicles.is_empty())
+        .then(|| pipeline.push(&statements.load_claims, parameters![texts(&claims), texts(&vehicles)]));
     let invoices =
         (!numbers.is_empty()).then(|| pipeline.push(&statements.load_invoices, parameters![numbers]));
-    let incidents =
-        (!incidents.is_empty()).then(|| pipeline.push(&statements.load_incidents, parameters![incidents]));
     let mut answers = Answers(pipeline.run().await);
     answers.check()?;
 
@@ -187,7 +185,7 @@ pub(crate) async fn load(
         rows.partners.insert(partner.id, Some(partner));
     }
     let mut owners: HashMap<String, i64> = HashMap::new();
-    for row in answers.take(claims).into_iter().chain(answers.take(vehicles)) {
+    for row in answers.take(looked_up) {
         owners.insert(row.try_get(0)?, row.try_get(1)?);
     }
     if !owners.is_empty() {

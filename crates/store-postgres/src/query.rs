@@ -269,6 +269,13 @@ pub(crate) async fn probe(client: &Client) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Forgets some of the batches whose ids are below this one, and says how many.
+pub(crate) async fn prune_batches(client: &Client, first_kept: Uuid) -> Result<u64, Failure> {
+    // In slices, so that none takes longer than a statement may.
+    let sql = "DELETE FROM batch WHERE id IN (SELECT id FROM batch WHERE id < $1 ORDER BY id LIMIT 10000)";
+    Ok(client.execute(sql, &[&first_kept]).await?)
+}
+
 /// Hands over everything as of one moment. Rows are read as they are wanted, so that memory stays bounded.
 pub(crate) async fn audit(client: &Client, mut visit: AuditVisitor) -> Result<(), Failure> {
     // It may take as long as it takes.

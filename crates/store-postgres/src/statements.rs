@@ -55,13 +55,16 @@ statements! {
     lock_fences = "SELECT name, holder, token, renewals FROM lease WHERE name = ANY ($1::text[])
         ORDER BY name FOR SHARE";
 
+    /// One that is raised again and again is counted by many at once.
+    lock_incidents = "SELECT invoice, kind, detail, first_at, last_at, count, corrected_by FROM incident
+        WHERE invoice = ANY ($1::bigint[]) ORDER BY invoice, kind FOR NO KEY UPDATE";
+
     load_partners = "SELECT id, body FROM partner WHERE id = ANY ($1::bigint[])";
-    load_claims = "SELECT key, owner FROM claim WHERE key = ANY ($1::text[])";
-    load_vehicle_claims = "SELECT key, owner FROM vehicle_claim WHERE key = ANY ($1::text[])";
+    /// As of one moment: a bill that is claimed while its vehicle is not counts as paid.
+    load_claims = "SELECT key, owner FROM claim WHERE key = ANY ($1::text[])
+        UNION ALL SELECT key, owner FROM vehicle_claim WHERE key = ANY ($2::text[])";
     load_invoices = concat!("SELECT ", invoice_columns!(), " FROM ", invoice_tables!(),
         " WHERE invoice.number = ANY ($1::bigint[])");
-    load_incidents = "SELECT invoice, kind, detail, first_at, last_at, count, corrected_by FROM incident
-        WHERE invoice = ANY ($1::bigint[])";
     /// For readers: invoices with their bills.
     find_invoices = concat!("SELECT ", invoice_columns!(), ", body FROM ", invoice_tables!(),
         " WHERE invoice.number = ANY ($1::bigint[])");
