@@ -5,9 +5,10 @@
 //! after the horizon, by the wall clock and by the monotonic one; for a payment of an earlier run of this
 //! process, the horizon begins anew.
 //!
-//! Where several gateways share a store, each asks about the payments that it began, for as long as answers may
-//! still come to it. What is open longer, or was begun by a gateway that is gone, is asked about by whoever
-//! holds the upstream's lease, and settled only while it holds it.
+//! Where several gateways share a store, each asks about the payments that it began until its "not found" counts,
+//! so that a refund takes no longer than with one gateway. What is open for longer than answers may come to
+//! the gateway that began it, which may be gone, is asked about by whoever holds the upstream's lease as well,
+//! and settled by that one only while it holds it.
 //!
 //! Every upstream has a resolver of its own, so that one that stalls delays nobody else's payments.
 
@@ -308,7 +309,7 @@ impl Engine {
         }
     }
 
-    /// For how long a payment is its own gateway's to ask about: until no answer can come to it any more.
+    /// For how long a payment is its own gateway's alone to ask about: until no answer can come to it any more.
     fn own_for(&self, bank: &dyn Bank) -> Duration {
         self.settings.send_within + bank.profile().answer_timeout + limits::orphan_age_margin
     }
@@ -334,6 +335,7 @@ impl Engine {
             let detail = format!("open since {}", attempt.begun_at.tanggal());
             self.raise_incident(Some(number), IncidentKind::PendingLong, detail);
         }
+        let asked_instant = Instant::now();
         let outcome = match &case.known {
             Some(known) => Some(known.outcome.clone()),
             None => self.ask(bank.as_ref(), &stored, &case).await,
@@ -341,6 +343,7 @@ impl Engine {
         let Some(outcome) = outcome else {
             let is_others = case.fence.is_none()
                 && age > self.own_for(bank.as_ref())
+                && asked_instant >= case.not_before
                 && self.leases.holding(&leases::resolver(facts.upstream)) == Holding::Not;
             return if is_others { Asked::Done } else { Asked::Open(self.later(case)) };
         };

@@ -148,11 +148,24 @@ async fn only_the_holder_of_the_lease_asks_about_orphans() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_living_gateway_began_it_hands_over_once_no_answer_can_come_any_more() {
+async fn a_living_gateway_refunds_what_it_began_as_soon_as_one_alone_would() {
     let (world, holder, partner) = with_holder().await;
     let other = world.start().await;
     let number = silent_payment(&world, &other, &partner, None).await;
-    world.until(number, "REFUND", OWN + SCAN + HORIZON + LOOK).await;
+    world.until(number, "REFUND", HORIZON + Duration::from_secs(1)).await;
+    assert_eq!((holder.store.count(settle), other.store.count(settle)), (0, 1));
+    world.must_be_over(DEPOSIT).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stays_open_beyond_the_horizon_is_left_to_the_holder_of_the_lease() {
+    let (world, holder, partner) = with_holder().await;
+    let other = world.start().await;
+    world.bank.on_status(Status::Says(StatusOutcome::UnderWay));
+    let number = silent_payment(&world, &other, &partner, None).await;
+    sleep(Duration::from_mins(10)).await;
+    world.bank.on_status(Status::Truth);
+    world.until(number, "REFUND", Duration::from_mins(7)).await;
     assert_eq!((holder.store.count(settle), other.store.count(settle)), (1, 0));
     world.must_be_over(DEPOSIT).await;
 }
