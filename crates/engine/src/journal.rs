@@ -209,9 +209,14 @@ impl Shared {
         self.away.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Refuses whoever waits, settlements excepted, and from here on whoever comes.
-    fn went_away(&self, why: &str) {
+    /// Refuses whoever comes from here on.
+    fn set_away(&self, why: &str) {
         *self.away.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
+    }
+
+    /// Refuses whoever waits as well, settlements excepted.
+    fn went_away(&self, why: &str) {
+        self.set_away(why);
         let refused = self.queue.lock().unwrap_or_else(PoisonError::into_inner).take_waiting();
         for job in refused {
             let _gone = job.answer.send(Err(Failure::Unavailable(why.to_owned())));
@@ -340,14 +345,12 @@ impl Writer {
             let settled = match written.unwrap_or_else(|_| Err("the store panicked".to_owned())) {
                 Ok(Standing::Well) if self.shared.away().is_none() => continue,
                 Ok(Standing::Well) => self.until_back().await,
-                // What one batch could not have, others may: the store is asked before anybody else suffers.
-                Ok(Standing::Away(_))
-                    if matches!(timeout(limits::store_answer_max, self.ask()).await, Ok(Ok(()))) =>
-                {
-                    continue;
-                }
                 Ok(Standing::Away(why)) => {
-                    self.shared.went_away(&why);
+                    // What one batch could not have, others may: the store is asked before those who wait suffer.
+                    self.shared.set_away(&why);
+                    if !matches!(timeout(limits::store_answer_max, self.ask()).await, Ok(Ok(()))) {
+                        self.shared.went_away(&why);
+                    }
                     self.until_back().await
                 }
                 Err(why) => Err(why),

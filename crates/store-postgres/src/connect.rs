@@ -172,17 +172,14 @@ impl Address {
     pub(crate) async fn connect(&self, plans: Plans) -> Result<Session, Failure> {
         let connecting = async {
             let unheard = Arc::new(AtomicBool::new(false));
-            let client = match &self.tls {
-                Some(tls) => {
-                    let (client, connection) = self.config.connect(tls.clone()).await?;
-                    drive(connection, Arc::clone(&unheard));
-                    client
-                }
-                None => {
-                    let (client, connection) = self.config.connect(NoTls).await?;
-                    drive(connection, Arc::clone(&unheard));
-                    client
-                }
+            let client = if let Some(tls) = &self.tls {
+                let (client, connection) = self.config.connect(tls.clone()).await?;
+                drive(connection, Arc::clone(&unheard));
+                client
+            } else {
+                let (client, connection) = self.config.connect(NoTls).await?;
+                drive(connection, Arc::clone(&unheard));
+                client
             };
             client.batch_execute(LIMITS).await?;
             if plans == Plans::Stable {
@@ -201,7 +198,10 @@ impl Address {
 impl std::fmt::Debug for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let hosts = self.config.get_hosts();
-        f.debug_struct("Address").field("hosts", &hosts).field("database", &self.config.get_dbname()).finish()
+        f.debug_struct("Address")
+            .field("hosts", &hosts)
+            .field("database", &self.config.get_dbname())
+            .finish_non_exhaustive()
     }
 }
 

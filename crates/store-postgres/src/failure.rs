@@ -118,18 +118,14 @@ impl From<Failure> for Error {
 
 /// One line, without the values of any row.
 pub(crate) fn explain(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(told) => {
-            let of = told.constraint().or(told.table()).map(|name| format!(" ({name})")).unwrap_or_default();
-            // A value's own error message may quote the value.
-            let message = if class(told.code()) == "22" { "a value does not fit" } else { told.message() };
-            format!("PostgreSQL {}: {message}{of}", told.code().code())
-        }
-        None => {
-            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-            format!("{error}{}", cause.unwrap_or_default())
-        }
-    }
+    let Some(told) = error.as_db_error() else {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+        return format!("{error}{}", cause.unwrap_or_default());
+    };
+    let of = told.constraint().or(told.table()).map(|name| format!(" ({name})")).unwrap_or_default();
+    // A value's own error message may quote the value.
+    let message = if class(told.code()) == "22" { "a value does not fit" } else { told.message() };
+    format!("PostgreSQL {}: {message}{of}", told.code().code())
 }
 
 /// What is wrong with the columns of one row.

@@ -122,10 +122,12 @@ async fn touched(schema: &Schema, last: i64) -> Vec<(&'static str, i64, i64)> {
         ("lock_leases", list(&|number| format!("resolver/{number}"))),
         ("lock_fences", list(&|number| format!("resolver/{number}"))),
         ("load_partners", bare.clone()),
-        ("load_claims", list(&|number| format!("p/live/1/32{number}"))),
-        ("load_vehicle_claims", list(&|number| format!("c/live/SAMSAT/MH{number}"))),
+        ("load_claims", {
+            let vehicles = list(&|number| format!("c/live/SAMSAT/MH{number}"));
+            format!("{}, {vehicles}", list(&|number| format!("p/live/1/32{number}")))
+        }),
         ("load_invoices", bare.clone()),
-        ("load_incidents", bare.clone()),
+        ("lock_incidents", bare.clone()),
         ("find_invoices", bare),
         ("find_partner", format!("'mitra{last}'")),
         ("find_balance", last.to_string()),

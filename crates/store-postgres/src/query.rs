@@ -16,6 +16,7 @@ use domain::{
     rows::Claim,
 };
 use futures::{StreamExt, pin_mut};
+use std::fmt::Write as _;
 use store::{AuditRow, AuditVisitor, InvoiceFilter, StoredInvoice};
 use tokio_postgres::{Client, Row, types::ToSql};
 use uuid::Uuid;
@@ -64,7 +65,7 @@ pub(crate) async fn products(client: &Client) -> Result<Vec<Product>, Failure> {
 pub(crate) async fn invoices(client: &Client, filter: &InvoiceFilter) -> Result<Vec<StoredInvoice>, Failure> {
     let before = filter.before.map_or(i64::MAX, InvoiceNumber::get);
     let partner = filter.partner.map(|partner| i64::from(partner.0));
-    let date = filter.business_date.map(|date| date.as_number());
+    let date = filter.business_date.map(domain::BusinessDate::as_number);
     let limit = i64::from(filter.limit);
     let mut sql = concat!("SELECT ", invoice_columns!(), ", body FROM ", invoice_tables!()).to_owned();
     let state = match filter.state.as_deref() {
@@ -87,11 +88,11 @@ pub(crate) async fn invoices(client: &Client, filter: &InvoiceFilter) -> Result<
     ] {
         if let Some(value) = value {
             parameters.push(value);
-            sql.push_str(&format!(" AND {condition} = ${}", parameters.len()));
+            write!(sql, " AND {condition} = ${}", parameters.len()).expect("written to memory");
         }
     }
     parameters.push(&limit);
-    sql.push_str(&format!(" ORDER BY invoice.number DESC LIMIT ${}", parameters.len()));
+    write!(sql, " ORDER BY invoice.number DESC LIMIT ${}", parameters.len()).expect("written to memory");
     all(client, &sql, &parameters, stored_invoice).await
 }
 

@@ -275,15 +275,12 @@ pub(crate) async fn rare(client: &Client, changes: &Changes, before: &Before) ->
     for (id, partner) in &changes.partners {
         let (id, username, body) = (i64::from(id.0), partner.username.as_str(), json(partner));
         let known = before.partner_bodies.get(&partner.id);
-        let done = match known {
-            Some(known) => {
-                let sql = "UPDATE partner SET username = $2, body = $3 WHERE id = $1 AND body = $4";
-                client.execute(sql, &[&id, &username, &body, known]).await?
-            }
-            None => {
-                let sql = "INSERT INTO partner (id, username, body) VALUES ($1, $2, $3)";
-                client.execute(sql, &[&id, &username, &body]).await?
-            }
+        let done = if let Some(known) = known {
+            let sql = "UPDATE partner SET username = $2, body = $3 WHERE id = $1 AND body = $4";
+            client.execute(sql, &[&id, &username, &body, known]).await?
+        } else {
+            let sql = "INSERT INTO partner (id, username, body) VALUES ($1, $2, $3)";
+            client.execute(sql, &[&id, &username, &body]).await?
         };
         changed("partner", done)?;
     }
@@ -316,18 +313,15 @@ pub(crate) async fn rare(client: &Client, changes: &Changes, before: &Before) ->
     write_incidents(client, changes, before).await?;
     for (name, lease) in &changes.leases {
         let known = before.leases.get(name).and_then(Option::as_ref);
-        let done = match known {
-            Some(known) => {
-                let sql = "UPDATE lease SET holder = $2, token = $3, renewals = $4
+        let done = if let Some(known) = known {
+            let sql = "UPDATE lease SET holder = $2, token = $3, renewals = $4
                            WHERE name = $1 AND token = $5 AND renewals = $6";
-                let values: [&(dyn ToSql + Sync); 6] =
-                    [name, &lease.holder, &lease.token, &lease.renewals, &known.token, &known.renewals];
-                client.execute(sql, &values).await?
-            }
-            None => {
-                let sql = "INSERT INTO lease (name, holder, token, renewals) VALUES ($1, $2, $3, $4)";
-                client.execute(sql, &[name, &lease.holder, &lease.token, &lease.renewals]).await?
-            }
+            let values: [&(dyn ToSql + Sync); 6] =
+                [name, &lease.holder, &lease.token, &lease.renewals, &known.token, &known.renewals];
+            client.execute(sql, &values).await?
+        } else {
+            let sql = "INSERT INTO lease (name, holder, token, renewals) VALUES ($1, $2, $3, $4)";
+            client.execute(sql, &[name, &lease.holder, &lease.token, &lease.renewals]).await?
         };
         changed("lease", done)?;
     }
@@ -342,22 +336,18 @@ async fn write_incidents(client: &Client, changes: &Changes, before: &Before) ->
         let mut values: Vec<&(dyn ToSql + Sync)> =
             vec![&key.0, &kind, &incident.detail, &first_at, &last_at, &count, &incident.corrected_by];
         let known_count = known.map(|known| i64::from(known.count));
-        let done = match known {
-            Some(known) => {
-                values.push(&known_count);
-                values.push(&known.corrected_by);
-                let sql = "UPDATE incident SET detail = $3, first_at = $4, last_at = $5, count = $6,
+        let done = if let Some(known) = known {
+            values.push(&known_count);
+            values.push(&known.corrected_by);
+            let sql = "UPDATE incident SET detail = $3, first_at = $4, last_at = $5, count = $6,
                                corrected_by = $7
                            WHERE invoice = $1 AND kind = $2 AND count = $8
                                AND corrected_by IS NOT DISTINCT FROM $9";
-                client.execute(sql, &values).await?
-            }
-            None => {
-                let sql =
-                    "INSERT INTO incident (invoice, kind, detail, first_at, last_at, count, corrected_by)
+            client.execute(sql, &values).await?
+        } else {
+            let sql = "INSERT INTO incident (invoice, kind, detail, first_at, last_at, count, corrected_by)
                            VALUES ($1, $2, $3, $4, $5, $6, $7)";
-                client.execute(sql, &values).await?
-            }
+            client.execute(sql, &values).await?
         };
         changed("incident", done)?;
     }
