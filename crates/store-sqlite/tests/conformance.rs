@@ -20,7 +20,6 @@ impl Database for File {
     }
 }
 
-#[expect(clippy::unused_async, reason = "backends with a server must wait for it")]
 async fn fresh() -> File {
     let directory = tempfile::tempdir().expect("a temporary directory");
     File { path: directory.path().join("esamsat.db"), _directory: directory }

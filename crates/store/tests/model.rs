@@ -20,7 +20,6 @@ impl Database for Shared {
     }
 }
 
-#[expect(clippy::unused_async, reason = "backends with a server must wait for it")]
 async fn fresh() -> Shared {
     Shared(Model::new())
 }

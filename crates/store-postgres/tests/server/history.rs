@@ -284,17 +284,13 @@ async fn play(schema: &Schema, history: &[Vec<Act>], reached: &Mutex<BTreeMap<St
                 (expected, other) => panic!("the model says {expected:?}, {name} {other:?}"),
             }
         }
-        let mut reached = reached.lock().unwrap_or_else(PoisonError::into_inner);
         if let Ok(decisions) = &decided {
             actors.saw(&batch.commands, decisions);
-            for decision in decisions {
-                *reached.entry(name(decision)).or_default() += 1;
-            }
+            count(reached, decisions.iter().map(name));
         } else {
             actors.invoices.truncate(actors.committed);
-            *reached.entry("data error".to_owned()).or_default() += 1;
+            count(reached, ["data error".to_owned()]);
         }
-        drop(reached);
         fixture::assert_sound(&model).await;
         let expected = fixture::dump(&model).await;
         for (name, store) in stores(&sqlite, &postgres) {
@@ -317,12 +313,21 @@ async fn play(schema: &Schema, history: &[Vec<Act>], reached: &Mutex<BTreeMap<St
     }
 }
 
+fn count(reached: &Mutex<BTreeMap<String, u32>>, names: impl IntoIterator<Item = String>) {
+    let mut reached = reached.lock().unwrap_or_else(PoisonError::into_inner);
+    for name in names {
+        *reached.entry(name).or_default() += 1;
+    }
+}
+
 /// Takes all rows out of a schema, as if it were fresh: faster than another one.
 async fn empty(schema: &Schema) {
     let mut emptying = "UPDATE counter SET value = 0;".to_owned();
     for table in schema.tables().await {
         if !["schema_version", "counter"].contains(&table.as_str()) {
-            emptying.push_str(&format!("DELETE FROM {table};"));
+            emptying += "DELETE FROM ";
+            emptying += &table;
+            emptying += ";";
         }
     }
     schema.admin().await.batch_execute(&emptying).await.expect("the tables are emptied");

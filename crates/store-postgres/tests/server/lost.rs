@@ -270,7 +270,9 @@ async fn a_deadlock_with_somebody_else_is_tried_again() {
         // Who waited first is asked to give way; on a busy machine, that may be the foreign one.
         match locked {
             Ok(()) => break,
-            Err(error) => assert_eq!(error.code().map(|code| code.code()), Some("40P01"), "{error}"),
+            Err(error) => {
+                assert_eq!(error.code().map(tokio_postgres::error::SqlState::code), Some("40P01"), "{error}");
+            }
         }
     }
     fixture::assert_sound(&world.direct).await;
