@@ -345,10 +345,11 @@ impl Command {
             }
             Self::AddPartner(add) => {
                 keys.claims.insert(Claim::Username(add.username.clone()));
-                keys.counters.insert(Counter::Partner);
+                keys.counters.extend([Counter::Partner, Counter::Catalogue]);
             }
             Self::ChangePartner { id, change } => {
                 keys.partners.insert(*id);
+                keys.counters.insert(Counter::Catalogue);
                 if let PartnerChange::CreditLimit(_) = change {
                     // The partner's environment is not known here; the other account is not there.
                     keys.balances.insert(Account::deposit(Environment::Live, *id));
@@ -357,6 +358,7 @@ impl Command {
             }
             Self::SaveProduct(product) => {
                 keys.products.insert((product.environment, product.code.clone()));
+                keys.counters.insert(Counter::Catalogue);
             }
             Self::RegisterUpstream { name } => {
                 keys.claims.insert(Claim::Upstream(name.clone()));

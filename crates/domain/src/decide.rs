@@ -35,7 +35,7 @@ pub fn decide(rows: &Rows, command: &Command, slot: Slot) -> Decided {
         Command::TopUp(top_up) => top_up::top_up(rows, top_up, slot),
         Command::AddPartner(add) => admin::add_partner(rows, add),
         Command::ChangePartner { id, change } => admin::change_partner(rows, *id, change),
-        Command::SaveProduct(product) => admin::save_product(product),
+        Command::SaveProduct(product) => admin::save_product(rows, product),
         Command::RegisterUpstream { name } => admin::register_upstream(rows, name),
         Command::ResetSandbox { upstream } => Ok(admin::reset_sandbox(rows, *upstream)),
         Command::ChangeLease(change) => admin::change_lease(rows, change),

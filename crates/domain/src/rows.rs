@@ -72,6 +72,8 @@ pub enum Counter {
     Upstream,
     /// How often the sandbox was reset.
     SandboxReset,
+    /// How often a partner or a product was changed: what caches are held against.
+    Catalogue,
 }
 
 impl Counter {
@@ -83,12 +85,13 @@ impl Counter {
             Self::Partner => "partner",
             Self::Upstream => "upstream",
             Self::SandboxReset => "sandbox_reset",
+            Self::Catalogue => "catalogue",
         }
     }
 
     /// The reverse of [`Self::name`].
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Invoice, Self::Entry, Self::Partner, Self::Upstream, Self::SandboxReset]
+        [Self::Invoice, Self::Entry, Self::Partner, Self::Upstream, Self::SandboxReset, Self::Catalogue]
             .into_iter()
             .find(|counter| counter.name() == name)
     }

@@ -23,8 +23,11 @@ pub const slots_max: u16 = 256;
 /// Invoice numbers reserved at a time.
 pub const invoice_block: u32 = 1_000;
 
-/// How old a cached partner or product may be.
+/// How long after a change cached partners and products may be what they were before.
 pub const catalogue_age_max: Duration = Duration::from_secs(1);
+
+/// How long cached partners and products are kept though nothing was changed.
+pub const catalogue_kept_max: Duration = Duration::from_mins(1);
 
 /// Cached partners.
 pub const catalogue_partners_max: usize = 20_000;

@@ -143,7 +143,8 @@ CREATE TABLE counter (
     value bigint NOT NULL
 ) WITH (fillfactor = 40);
 INSERT INTO counter (name, value)
-VALUES ('invoice', 0), ('entry', 0), ('partner', 0), ('upstream', 0), ('sandbox_reset', 0), ('outbox', 0);
+VALUES ('invoice', 0), ('entry', 0), ('partner', 0), ('upstream', 0), ('sandbox_reset', 0), ('catalogue', 0),
+    ('outbox', 0);
 
 CREATE TABLE lease (
     name     text COLLATE "C" PRIMARY KEY,

@@ -263,6 +263,17 @@ impl Store for PostgresStore {
         self.read(|client| Box::pin(query::products(client)))
     }
 
+    fn catalogue_version(&self) -> BoxFuture<'_, Result<i64, Error>> {
+        Box::pin(async move {
+            let asked = self.inner.look(|client, statements| {
+                Box::pin(async move {
+                    Ok(client.query_one(&statements.find_catalogue_version, &[]).await?.try_get(0)?)
+                })
+            });
+            Ok(asked.await?)
+        })
+    }
+
     fn invoice(&self, number: InvoiceNumber) -> BoxFuture<'_, Result<Option<StoredInvoice>, Error>> {
         Box::pin(lookup::invoice(&self.inner, number))
     }

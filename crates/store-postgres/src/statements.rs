@@ -78,6 +78,7 @@ statements! {
             SELECT FROM payment WHERE payment.number = owner
                 AND NOT EXISTS (SELECT FROM settlement WHERE settlement.number = owner) OFFSET 0
         ) AS open";
+    find_catalogue_version = "SELECT value FROM counter WHERE name = 'catalogue'";
     find_partner = "SELECT id, body FROM partner WHERE username = $1";
     find_balance = "SELECT account, amount, reserved FROM balance WHERE account = $1";
 

@@ -248,6 +248,10 @@ impl Store for SqliteStore {
         self.read(query::products)
     }
 
+    fn catalogue_version(&self) -> BoxFuture<'_, Result<i64, Error>> {
+        self.read(query::catalogue_version)
+    }
+
     fn invoice(&self, number: InvoiceNumber) -> BoxFuture<'_, Result<Option<StoredInvoice>, Error>> {
         Box::pin(lookup::invoice(&self.inner, number))
     }

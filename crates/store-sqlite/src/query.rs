@@ -68,6 +68,12 @@ pub(crate) fn partners(connection: &Connection) -> Result<Vec<Partner>, Failure>
     all(connection, "SELECT id, body FROM partner ORDER BY id", (), partner_row)
 }
 
+pub(crate) fn catalogue_version(connection: &Connection) -> Result<i64, Failure> {
+    let version =
+        one(connection, "SELECT value FROM counter WHERE name = 'catalogue'", (), |row| Ok(row.get(0)?))?;
+    Ok(version.unwrap_or(0))
+}
+
 pub(crate) fn products(connection: &Connection) -> Result<Vec<Product>, Failure> {
     let sql = "SELECT code, body FROM product ORDER BY environment, code";
     let mut products = all(connection, sql, (), |row| {

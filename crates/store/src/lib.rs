@@ -148,6 +148,9 @@ pub trait Store: Send + Sync + 'static {
     /// All products of both environments, by environment and position.
     fn products(&self) -> BoxFuture<'_, Result<Vec<Product>, Error>>;
 
+    /// How often a partner or a product was changed so far. What was read after this answer is at least as new.
+    fn catalogue_version(&self) -> BoxFuture<'_, Result<i64, Error>>;
+
     /// An invoice.
     fn invoice(&self, number: InvoiceNumber) -> BoxFuture<'_, Result<Option<StoredInvoice>, Error>>;
 

@@ -298,6 +298,10 @@ impl Store for Model {
         })
     }
 
+    fn catalogue_version(&self) -> BoxFuture<'_, Result<i64, Error>> {
+        self.read(|rows| rows.counters.get(&Counter::Catalogue).copied().unwrap_or(0))
+    }
+
     fn invoice(&self, number: InvoiceNumber) -> BoxFuture<'_, Result<Option<StoredInvoice>, Error>> {
         self.read(move |rows| rows.stored(number))
     }

@@ -37,6 +37,7 @@ pub(super) fn add_partner(rows: &Rows, add: &AddPartner) -> Decided {
     let mut changes = Changes::default();
     let number = next(rows, &mut changes, Counter::Partner);
     let id = PartnerId(u32::try_from(number).map_err(|_| Rejection::NumbersExhausted)?);
+    next(rows, &mut changes, Counter::Catalogue);
     changes.claims.insert(claim, Some(number));
     changes.partners.insert(
         id,
@@ -70,15 +71,17 @@ pub(super) fn change_partner(rows: &Rows, id: PartnerId, change: &PartnerChange)
         }
     }
     let mut changes = Changes::default();
+    next(rows, &mut changes, Counter::Catalogue);
     changes.partners.insert(id, partner);
     Ok((Accepted::Done, changes))
 }
 
-pub(super) fn save_product(product: &Product) -> Decided {
+pub(super) fn save_product(rows: &Rows, product: &Product) -> Decided {
     operator_text("the name", &product.name)?;
     amount_in_limits("the fee", product.fee, 0)?;
     amount_in_limits("the cashback", product.cashback, 0)?;
     let mut changes = Changes::default();
+    next(rows, &mut changes, Counter::Catalogue);
     changes.products.insert((product.environment, product.code.clone()), product.clone());
     Ok((Accepted::Done, changes))
 }

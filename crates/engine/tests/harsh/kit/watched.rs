@@ -226,6 +226,10 @@ impl Store for Watched {
         self.read(|store| store.products())
     }
 
+    fn catalogue_version(&self) -> BoxFuture<'_, Result<i64, Error>> {
+        self.read(|store| store.catalogue_version())
+    }
+
     fn invoice(&self, number: InvoiceNumber) -> BoxFuture<'_, Result<Option<StoredInvoice>, Error>> {
         self.read(move |store| store.invoice(number))
     }
