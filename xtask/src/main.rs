@@ -12,7 +12,7 @@ mod tidy;
 use anyhow::{Result, bail};
 use std::{
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
 };
 use steps::Steps;
 
@@ -20,13 +20,18 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
   test   install what is missing, then check formatting, lints, documentation and every test
-  tidy   check only the rules about the repository itself";
+  tidy   check only the rules about the repository itself
+  with-database <command>
+         run a command beside a throw-away PostgreSQL, which TEST_DATABASE_URL names";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["test"] => test(),
         ["tidy"] => tidy(),
+        ["with-database", ref command @ ..] if !command.is_empty() => {
+            steps::spawn(Command::new(ON_A_DATABASE[0]).args(&ON_A_DATABASE[1..]).args(command))
+        }
         ["help" | "--help" | "-h"] => {
             eprintln!("{USAGE}");
             Ok(())

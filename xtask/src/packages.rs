@@ -20,11 +20,13 @@ struct Need {
     packages: &'static [&'static str],
 }
 
-const NEEDS: [Need; 8] = [
+const NEEDS: [Need; 10] = [
     Need { probe: &["curl", "--version"], packages: &["ca-certificates", "curl"] },
     Need { probe: &["php", "-r", PHP_HAS_CURL], packages: &["php-cli", "php-curl"] },
     Need { probe: &["python3", "-c", ""], packages: &["python3"] },
     Need { probe: PYTHON_HAS_REQUESTS, packages: &["python3-requests"] },
+    Need { probe: &["openssl", "version"], packages: &["openssl"] },
+    Need { probe: &["sh", "-c", "ss -V && pgrep -V"], packages: &["iproute2", "procps"] },
     Need { probe: &["sh", "-c", HAS_POSTGRESQL], packages: &["postgresql", "postgresql-contrib"] },
     Need { probe: &["sh", "-c", "PATH=$PATH:/usr/sbin haproxy -v"], packages: &["haproxy"] },
     Need { probe: &["patroni", "--version"], packages: &["patroni", "python3-etcd"] },
