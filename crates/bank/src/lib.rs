@@ -7,11 +7,12 @@
 pub mod simulator;
 
 use domain::{
-    Bill, BusinessDate, ChassisNumber, InvoiceNumber, Nik, PaymentCode, ProductCode, Refusal, Rupiah,
-    Timestamp, invoice::BankReceipt,
+    Bill, BusinessDate, ChassisNumber, Fence, InvoiceNumber, Nik, PaymentCode, ProductCode, Refusal, Rupiah,
+    Terminal, Timestamp, UpstreamTerms, invoice::BankReceipt, record::IncidentKind,
 };
 use futures::future::BoxFuture;
-use std::time::Duration;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
     time::Instant,
@@ -27,6 +28,84 @@ pub struct Profile {
     pub answer_timeout: Duration,
     /// Whether the bank's status answer "not found" is definitive. Without it, only operators refund.
     pub definitive_status: bool,
+    /// What a status question does at the bank.
+    pub question: Question,
+}
+
+/// What a question about a payment whose outcome is open does at the bank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// It only asks.
+    Asks,
+    /// It carries the payment out, unless that was done before: another message that could pay.
+    Executes,
+    /// It undoes the payment, whether it was carried out or not: where the bank allows that.
+    Reverses,
+}
+
+/// What the gateway does for an upstream.
+pub trait Desk: Send + Sync {
+    /// Reserves trace numbers of a terminal, for ever: they are durable before anybody uses them. `None`: it
+    /// cannot be done now.
+    fn reserve_trace_numbers(&self, terminal: Terminal, count: u32) -> BoxFuture<'_, Option<TraceBlock>>;
+
+    /// Whether this gateway may use a terminal at this moment; looked at immediately before writing.
+    fn holds(&self, terminal: Terminal) -> Holds;
+
+    /// Tells operators of something.
+    fn raise(&self, invoice: Option<InvoiceNumber>, kind: IncidentKind, detail: String);
+}
+
+/// Trace numbers, counted on for ever; what stands in a message is made of them by the line's rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceBlock {
+    /// The first.
+    pub first: i64,
+    /// How many.
+    pub count: u32,
+    /// The identities of the upstream's payments that are open: their numbers are not to be used again.
+    pub open: Vec<String>,
+}
+
+/// Whether a terminal is this gateway's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// Another gateway's, or nobody's yet.
+    No,
+    /// This gateway's, which is the only one.
+    Alone,
+    /// This gateway's, among several, under a lease.
+    Under(Fence),
+}
+
+/// The terminals of an upstream, each for one gateway at a time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terminals {
+    /// All of them, in the order in which they are taken.
+    pub all: Vec<Terminal>,
+    /// How many of them one of several gateways takes.
+    pub held_max: usize,
+}
+
+/// How a line, or whatever takes its place, stands: for people and monitoring.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LineState {
+    /// Its name: a terminal id, an address.
+    pub name: String,
+    /// Whether payments go through.
+    pub is_up: bool,
+    /// What it is doing, in a few words.
+    pub state: String,
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// Requests under way.
+    pub in_flight: usize,
+    /// The bank's business day on it: `2026-11-25`.
+    pub business_date: Option<String>,
+    /// What was counted since the start, by name.
+    pub counts: BTreeMap<String, u64>,
+    /// What last went wrong; no content of a message.
+    pub last_error: Option<String>,
 }
 
 /// The line is down, or full: nothing was sent, nothing was reserved.
@@ -38,6 +117,24 @@ pub enum NoPlace {
     /// There is no line.
     #[error("the bank line is down")]
     Down,
+    /// The bank takes requests and has stopped answering them.
+    #[error("the bank has stopped answering")]
+    Stalled,
+    /// The gateway's own money at its provider is short.
+    #[error("the balance at the upstream is short")]
+    FloatShort,
+    /// The payment cannot be put into the upstream's words.
+    #[error("the payment does not fit the upstream")]
+    Unfit,
+}
+
+/// Which payment is going to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Placing<'a> {
+    /// The gateway's number.
+    pub invoice: InvoiceNumber,
+    /// What the upstream called its record of the inquiry.
+    pub upstream_reference: Option<&'a str>,
 }
 
 /// A place on the line, taken before money is reserved, with the identity that the payment will have at
@@ -48,11 +145,15 @@ pub struct Place {
     pub identity: String,
     /// Held while the request is under way.
     pub permit: OwnedSemaphorePermit,
+    /// The lease on the line, if it is under one: it must still be held when the money is reserved.
+    pub fence: Option<Fence>,
 }
 
 /// Which vehicle's bill.
 #[derive(Clone, Debug)]
 pub struct InquiryRequest {
+    /// The gateway's number for the answer.
+    pub invoice: InvoiceNumber,
     /// The product that the partner chose.
     pub product: ProductCode,
     /// KTP number.
@@ -71,6 +172,8 @@ pub enum InquiryOutcome {
         bill: Bill,
         /// When its payment code dies, where the province says so.
         payable_until: Option<Timestamp>,
+        /// What the upstream itself charges and gives back.
+        terms: UpstreamTerms,
     },
     /// The Samsat or the bank refused.
     Refused(Refusal),
@@ -95,16 +198,19 @@ pub struct PaymentRequest {
     pub chassis: ChassisNumber,
     /// The bill.
     pub payment_code: PaymentCode,
-    /// What the bank is to take: taxes and penalties, without the gateway's fee.
+    /// What the Samsat is to get: taxes and penalties, without anybody's fee.
     pub amount: Rupiah,
-    /// Looked at immediately before writing: past it, the request is never sent for the first time.
+    /// What the upstream charges and gives back, as it said at the inquiry.
+    pub terms: UpstreamTerms,
+    /// Looked at immediately before writing: past it, neither the first request nor a question that
+    /// [`Question::Executes`] or [`Question::Reverses`] is sent.
     pub send_before: Timestamp,
     /// The same by the clock that nobody can set; looked at together with the other.
     pub send_before_monotonic: Instant,
 }
 
 impl PaymentRequest {
-    /// Whether the request may be sent for the first time: asked immediately before writing.
+    /// Whether a request that moves money may be sent: asked immediately before writing.
     pub fn may_be_sent(&self, now: Timestamp) -> bool {
         now < self.send_before && Instant::now() < self.send_before_monotonic
     }
@@ -139,8 +245,10 @@ pub struct Paid {
 pub enum StatusOutcome {
     /// The bank took it.
     Paid(Paid),
-    /// The bank knows no such payment, or knows that it refused it.
+    /// The bank knows no such payment, or will not have carried it out, as far as it knows.
     NotPaid,
+    /// The bank, or the provider, refused this very payment and will not carry it out later either.
+    Refused(Refusal),
     /// The bank says that another payment paid this bill.
     PaidByAnother,
     /// The bill is paid, and the bank cannot tell by whom.
@@ -185,8 +293,20 @@ pub trait Bank: Send + Sync + 'static {
     /// The bank's business day at this moment.
     fn business_date(&self, now: Timestamp) -> BusinessDate;
 
+    /// Begins to work for a gateway: connects, signs on. Called once, before anything is asked.
+    fn open(&self, desk: Arc<dyn Desk>);
+
+    /// Ends in good order: signs off, disconnects.
+    fn close(&self) -> BoxFuture<'_, ()>;
+
+    /// The terminals that several gateways share out; none for an upstream without.
+    fn terminals(&self) -> Terminals;
+
+    /// How its lines stand.
+    fn lines(&self) -> Vec<LineState>;
+
     /// Takes a place on the line, at once or not at all.
-    fn place(&self, invoice: InvoiceNumber) -> Result<Place, NoPlace>;
+    fn place(&self, payment: Placing<'_>) -> Result<Place, NoPlace>;
 
     /// Asks for a bill. Answers within the profile's `answer_timeout`.
     fn inquire(&self, request: InquiryRequest) -> BoxFuture<'_, InquiryOutcome>;
@@ -195,7 +315,8 @@ pub trait Bank: Send + Sync + 'static {
     /// `answer_timeout`. Dropping the future takes nothing back.
     fn pay(&self, place: Place, request: PaymentRequest) -> BoxFuture<'_, PaymentOutcome>;
 
-    /// Asks what became of a payment, by its identity; never carries it out.
+    /// Asks what became of a payment, by its identity. Whether that may carry it out, or undo it, says
+    /// [`Profile::question`]. Answers within the profile's `answer_timeout`.
     fn status(&self, request: PaymentRequest) -> BoxFuture<'_, StatusOutcome>;
 
     /// The stream of late answers. There is one; whoever takes it first has it.

@@ -31,6 +31,9 @@ pub struct Bill {
     pub year_built: u16,
     /// What is owed, in parts.
     pub taxes: Taxes,
+    /// What the upstream calls its own record of the inquiry, where it pays by that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_reference: Option<String>,
 }
 
 /// The parts of a bill, in whole Rupiah. `opsen` is counted apart here and inside PKB on the 2019 wire.

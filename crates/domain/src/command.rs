@@ -13,7 +13,10 @@ use crate::{
     record::{Incident, IncidentKind, Resolution},
     rows::{Claim, Counter, Keys},
     time::{BusinessDate, Timestamp},
-    value::{AgentCode, ChassisNumber, Environment, PaymentCode, ProductCode, Secret, UpstreamId, Username},
+    value::{
+        AgentCode, ChassisNumber, Environment, PaymentCode, ProductCode, Secret, Terminal, UpstreamId,
+        Username,
+    },
 };
 
 /// A change of durable state.
@@ -24,10 +27,15 @@ pub enum Command {
         /// How many.
         count: u32,
     },
+    /// Reserve a block of a terminal's trace numbers. → [`Accepted::TraceNumbers`]
+    ReserveTraceNumbers(Box<ReserveTraceNumbers>),
     /// Record an inquiry, with its bill or its refusal. → [`Accepted::Done`]
     RecordInquiry(Box<RecordInquiry>),
     /// Reserve the money of a payment. → [`Accepted::Invoice`]
     BeginPayment(Box<BeginPayment>),
+    /// Put off when a payment may be found not paid, before another message leaves that may carry it out, or
+    /// reverse it. → [`Accepted::PutOff`]
+    PutOffResolution(Box<PutOffResolution>),
     /// Book the outcome of a payment. → [`Accepted::Invoice`], [`Accepted::AlreadySettled`] or
     /// [`Accepted::Contradiction`]
     SettlePayment(Box<SettlePayment>),
@@ -67,6 +75,34 @@ pub enum Command {
     ChangeLease(Box<ChangeLease>),
 }
 
+/// See [`Command::ReserveTraceNumbers`].
+#[derive(Clone, Debug)]
+pub struct ReserveTraceNumbers {
+    /// At which bank.
+    pub upstream: UpstreamId,
+    /// On which line.
+    pub terminal: Terminal,
+    /// How many.
+    pub count: u32,
+    /// The lease on the line, if it is under one.
+    pub fence: Option<Fence>,
+}
+
+/// See [`Command::PutOffResolution`].
+#[derive(Clone, Debug)]
+pub struct PutOffResolution {
+    /// Which payment.
+    pub facts: PaymentFacts,
+    /// From when on "not paid" counts again; later than it was.
+    pub resolve_after: Timestamp,
+    /// Whether what leaves is a reversal.
+    pub reverses: bool,
+    /// The lease under which the payment is looked after, if it is under one.
+    pub fence: Option<Fence>,
+    /// Now.
+    pub at: Timestamp,
+}
+
 /// See [`Command::ChangeLease`].
 #[derive(Clone, Debug)]
 pub struct ChangeLease {
@@ -104,6 +140,8 @@ pub struct PaymentFacts {
     pub chassis: ChassisNumber,
     /// Its bill.
     pub payment_code: PaymentCode,
+    /// Whether its upstream charges or gives something itself.
+    pub has_upstream_terms: bool,
 }
 
 impl PaymentFacts {
@@ -117,6 +155,7 @@ impl PaymentFacts {
             product: invoice.product.clone(),
             chassis: invoice.chassis.clone(),
             payment_code: invoice.payment_code.clone()?,
+            has_upstream_terms: !invoice.upstream_terms.are_none(),
         })
     }
 
@@ -143,6 +182,11 @@ impl PaymentFacts {
         keys.balances.insert(Account::bank_payable(self.environment, self.upstream, slot));
         keys.balances.insert(Account::house(AccountKind::FeeIncome, self.environment, slot));
         keys.balances.insert(Account::house(AccountKind::CashbackExpense, self.environment, slot));
+        if self.has_upstream_terms {
+            for kind in [AccountKind::UpstreamFeeExpense, AccountKind::UpstreamCashbackIncome] {
+                keys.balances.insert(Account::house(kind, self.environment, slot));
+            }
+        }
         keys.incidents.insert((self.invoice.get(), IncidentKind::PaidAfterRefund));
         keys.incidents.insert((self.invoice.get(), IncidentKind::NotPaidAfterConfirm));
     }
@@ -163,6 +207,8 @@ pub struct BeginPayment {
     pub resolve_after: Timestamp,
     /// See [`crate::invoice::Attempt::identity`].
     pub identity: String,
+    /// The lease on the line that it is going to be sent on, if that is under one.
+    pub fence: Option<Fence>,
 }
 
 /// What became of a payment.
@@ -188,6 +234,9 @@ pub struct SettlePayment {
     pub outcome: Outcome,
     /// The lease under which it was found out, if it was under one.
     pub fence: Option<Fence>,
+    /// If it was found out by a question that had put the resolution off: until when. Nothing else may have put
+    /// it off since.
+    pub put_off_until: Option<Timestamp>,
     /// Now.
     pub at: Timestamp,
 }
@@ -307,11 +356,23 @@ impl Command {
             Self::ReserveInvoiceNumbers { .. } => {
                 keys.counters.insert(Counter::Invoice);
             }
+            Self::ReserveTraceNumbers(reserve) => {
+                keys.counters.insert(reserve.counter());
+                keys.fences.extend(reserve.fence.as_ref().map(|fence| fence.name.clone()));
+            }
             // A fresh number from a reserved block: there is nothing to read.
             Self::RecordInquiry(_) => {}
             Self::BeginPayment(begin) => {
                 begin.facts.add_keys(keys);
                 keys.partners.insert(begin.facts.partner);
+                keys.fences.extend(begin.fence.as_ref().map(|fence| fence.name.clone()));
+            }
+            Self::PutOffResolution(put_off) => {
+                let facts = &put_off.facts;
+                keys.invoices.insert(facts.invoice);
+                // Whoever settles the payment holds this lock.
+                keys.balances.insert(Account::deposit(facts.environment, facts.partner));
+                keys.fences.extend(put_off.fence.as_ref().map(|fence| fence.name.clone()));
             }
             Self::SettlePayment(settle) => {
                 settle.facts.add_settlement_keys(slot, keys);
@@ -386,6 +447,7 @@ impl Command {
     pub fn partner_charged(&self) -> Option<PartnerId> {
         match self {
             Self::BeginPayment(begin) => Some(begin.facts.partner),
+            Self::PutOffResolution(put_off) => Some(put_off.facts.partner),
             Self::SettlePayment(settle) => Some(settle.facts.partner),
             Self::ApproveResolution(approve) => Some(approve.facts.partner),
             Self::TopUp(top_up) => Some(top_up.partner),
@@ -398,12 +460,21 @@ impl Command {
         matches!(
             self,
             Self::SettlePayment(_)
+                | Self::PutOffResolution(_)
+                | Self::ReserveTraceNumbers(_)
                 | Self::ApproveResolution(_)
                 | Self::ProposeResolution(_)
                 | Self::CorrectIncident(_)
                 | Self::RaiseIncident(_)
                 | Self::ChangeLease(_)
         )
+    }
+}
+
+impl ReserveTraceNumbers {
+    /// What the numbers are counted by.
+    pub fn counter(&self) -> Counter {
+        Counter::Trace(self.upstream, self.terminal)
     }
 }
 
@@ -443,6 +514,17 @@ pub enum Accepted {
     Numbers {
         /// The first number; the rest follow on.
         first: InvoiceNumber,
+    },
+    /// The first of the reserved trace numbers: counted on for ever, whatever becomes of them at the bank.
+    TraceNumbers {
+        /// The first number; the rest follow on.
+        first: i64,
+    },
+    /// The resolution is put off.
+    PutOff {
+        /// Whether, of what may carry the payment out, nothing could still arrive when this was asked: then a
+        /// "not paid" to the question that was put off for counts.
+        counts: bool,
     },
     /// The invoice as it is now.
     Invoice(Box<Invoice>),
@@ -505,6 +587,9 @@ pub enum Rejection {
     /// "Not paid" was established before the horizon, when the original may still arrive.
     #[error("the in-flight horizon has not passed: the bank may still receive the payment; try again later")]
     AskedTooEarly,
+    /// The bank says that it took a payment that it was asked to reverse, in answer to something else.
+    #[error("the payment is being reversed: only the bank's answer to that counts")]
+    BeingReversed,
     /// No proposal to approve.
     #[error("nobody has proposed a resolution for this invoice")]
     NothingProposed,

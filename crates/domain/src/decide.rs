@@ -11,6 +11,7 @@ mod top_up;
 
 use crate::{
     command::{Accepted, Command, Rejection},
+    lease::Fence,
     ledger::{Account, Posting, Slot, Step},
     limits,
     money::Rupiah,
@@ -25,8 +26,10 @@ pub type Decided = Result<(Accepted, Changes), Rejection>;
 pub fn decide(rows: &Rows, command: &Command, slot: Slot) -> Decided {
     match command {
         Command::ReserveInvoiceNumbers { count } => admin::reserve_invoice_numbers(rows, *count),
+        Command::ReserveTraceNumbers(reserve) => admin::reserve_trace_numbers(rows, reserve),
         Command::RecordInquiry(record) => Ok(begin::record_inquiry(record)),
         Command::BeginPayment(payment) => begin::begin_payment(rows, payment),
+        Command::PutOffResolution(put_off) => settle::put_off(rows, put_off),
         Command::SettlePayment(payment) => settle::settle_payment(rows, payment, slot),
         Command::ProposeResolution(propose) => resolve::propose(rows, propose),
         Command::ApproveResolution(approve) => resolve::approve(rows, approve, slot),
@@ -58,6 +61,16 @@ fn book(
         let before = changes.balances.get(account).copied().unwrap_or_else(|| rows.balance(*account));
         changes.balances.insert(*account, before + *amount);
         changes.postings.push(Posting { subject, step, account: *account, amount: *amount, at });
+    }
+}
+
+/// Requires that a lease that a command relies on is still held.
+fn under_lease(rows: &Rows, fence: Option<&Fence>) -> Result<(), Rejection> {
+    match fence {
+        Some(fence) if rows.lease(&fence.name).is_none_or(|lease| lease.token != fence.token) => {
+            Err(Rejection::LeaseLost)
+        }
+        _ => Ok(()),
     }
 }
 

@@ -92,6 +92,8 @@ pub struct Invoice {
     pub fee: Rupiah,
     /// What the partner gets back at CONFIRM, fixed at inquiry.
     pub cashback: Rupiah,
+    /// What the upstream charges and gives back for the payment, fixed at inquiry.
+    pub upstream_terms: UpstreamTerms,
     /// Where it stands.
     pub state: State,
     /// How many events it has had; numbers them for receivers.
@@ -99,9 +101,32 @@ pub struct Invoice {
 }
 
 impl Invoice {
-    /// What the upstream is paid: the total without the gateway's fee.
+    /// What the Samsat is paid: the total without the gateway's fee. An upstream's own fee comes on top.
     pub fn amount_due(&self) -> Rupiah {
         self.total - self.fee
+    }
+
+    /// What the upstream is owed once it has paid: the Samsat's part, with the upstream's own fee and without
+    /// its cashback.
+    pub fn payable(&self) -> Rupiah {
+        self.amount_due() + self.upstream_terms.fee - self.upstream_terms.cashback
+    }
+}
+
+/// What an upstream that is itself a provider takes and gives for one payment, in whole Rupiah; nothing at a
+/// bank.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpstreamTerms {
+    /// Charged on top of the bill.
+    pub fee: Rupiah,
+    /// Given back at CONFIRM.
+    pub cashback: Rupiah,
+}
+
+impl UpstreamTerms {
+    /// Whether there is anything to book.
+    pub fn are_none(&self) -> bool {
+        *self == Self::default()
     }
 }
 
@@ -179,6 +204,8 @@ pub struct Attempt {
     pub resolve_after: Timestamp,
     /// What identifies the request at the bank; the same for every repeat.
     pub identity: String,
+    /// Whether the bank was asked to reverse it: from then on, only its answer to that says how it ends.
+    pub is_reversing: bool,
 }
 
 /// The bank's proof of a payment.

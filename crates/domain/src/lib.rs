@@ -26,7 +26,7 @@ pub mod value;
 pub use bill::{Bill, Taxes};
 pub use command::{Accepted, Command, Decision, Rejection};
 pub use decide::decide;
-pub use invoice::{Attempt, BankReceipt, Invoice, InvoiceNumber, NotPaidProof, State};
+pub use invoice::{Attempt, BankReceipt, Invoice, InvoiceNumber, NotPaidProof, State, UpstreamTerms};
 pub use lease::{Fence, Lease};
 pub use ledger::{Account, Posting, Slot};
 pub use money::Rupiah;
@@ -35,5 +35,6 @@ pub use product::Product;
 pub use reason::{Parameter, Reason, Refusal};
 pub use time::{BusinessDate, Clock, Timestamp};
 pub use value::{
-    AgentCode, ChassisNumber, Environment, Nik, PaymentCode, ProductCode, Secret, UpstreamId, Username,
+    AgentCode, ChassisNumber, Environment, Nik, PaymentCode, ProductCode, Secret, Terminal, UpstreamId,
+    Username,
 };

@@ -22,6 +22,9 @@ pub const reference_number_chars_max: usize = 40;
 /// Invoice numbers that one block may reserve.
 pub const invoice_block_max: u32 = 100_000;
 
+/// Trace numbers that one block may reserve.
+pub const trace_block_max: u32 = 100_000;
+
 /// The first invoice number: new ones have twelve digits, and everything below names ledger entries
 /// that do not belong to an invoice.
 pub const invoice_number_first: i64 = 100_000_000_000;

@@ -11,9 +11,12 @@ use crate::{
     partner::{Partner, PartnerId},
     product::Product,
     record::{Entry, Event, Incident, IncidentKind, Proposal},
-    value::{ChassisNumber, Environment, PaymentCode, ProductCode, UpstreamId, Username},
+    value::{ChassisNumber, Environment, PaymentCode, ProductCode, Terminal, UpstreamId, Username},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 /// Something that only one owner may have at a time. The owner is an invoice, a partner, an upstream or
 /// a manual entry.
@@ -74,23 +77,32 @@ pub enum Counter {
     SandboxReset,
     /// How often a partner or a product was changed: what caches are held against.
     Catalogue,
+    /// Trace numbers of one terminal at a bank, handed out in blocks. The row is not there before the first.
+    Trace(UpstreamId, Terminal),
 }
 
 impl Counter {
-    /// `invoice`.
-    pub const fn name(self) -> &'static str {
-        match self {
+    /// `invoice`, `trace/3/ESAM0001`.
+    pub fn name(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Self::Invoice => "invoice",
             Self::Entry => "entry",
             Self::Partner => "partner",
             Self::Upstream => "upstream",
             Self::SandboxReset => "sandbox_reset",
             Self::Catalogue => "catalogue",
-        }
+            Self::Trace(upstream, terminal) => {
+                return Cow::Owned(format!("trace/{}/{terminal}", upstream.0));
+            }
+        })
     }
 
     /// The reverse of [`Self::name`].
     pub fn from_name(name: &str) -> Option<Self> {
+        if let Some((upstream, terminal)) = name.strip_prefix("trace/").and_then(|rest| rest.split_once('/'))
+        {
+            return Some(Self::Trace(UpstreamId(upstream.parse().ok()?), Terminal::parse(terminal)?));
+        }
         [Self::Invoice, Self::Entry, Self::Partner, Self::Upstream, Self::SandboxReset, Self::Catalogue]
             .into_iter()
             .find(|counter| counter.name() == name)

@@ -36,6 +36,41 @@ impl Environment {
 #[serde(transparent)]
 pub struct UpstreamId(pub u32);
 
+/// Which line at a bank: a terminal id of 1 to 16 capital letters and digits, short enough to be copied.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Terminal([u8; 16]);
+
+impl Terminal {
+    /// Reads a terminal id.
+    pub fn parse(text: &str) -> Option<Self> {
+        let valid = (1..=16).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+        valid.then(|| {
+            let mut bytes = [0; 16];
+            bytes[..text.len()].copy_from_slice(text.as_bytes());
+            Self(bytes)
+        })
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        let end = self.0.iter().position(|byte| *byte == 0).unwrap_or(self.0.len());
+        std::str::from_utf8(&self.0[..end]).expect("letters and digits")
+    }
+}
+
+impl fmt::Display for Terminal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Terminal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 macro_rules! text_value {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -6,7 +6,7 @@
 use domain::{
     Accepted, AgentCode, Attempt, BankReceipt, ChassisNumber, Command, Environment, Fence, Invoice,
     InvoiceNumber, Lease, NotPaidProof, Partner, PartnerId, PartnerStatus, PaymentCode, ProductCode, Reason,
-    Rejection, Rupiah, Secret, Slot, State, Timestamp, UpstreamId, Username,
+    Rejection, Rupiah, Secret, Slot, State, Timestamp, UpstreamId, UpstreamTerms, Username,
     command::{
         ApproveResolution, BeginPayment, ChangeLease, CorrectIncident, Outcome, PaymentFacts,
         ProposeResolution, SettlePayment, TopUp,
@@ -38,6 +38,7 @@ fn attempt() -> Attempt {
         send_before: second(30),
         resolve_after: second(120),
         identity: "1123090000-000123".to_owned(),
+        is_reversing: false,
     }
 }
 
@@ -68,6 +69,7 @@ fn invoice(word: &str) -> Invoice {
         total: Rupiah::new(183_500),
         fee: Rupiah::new(5_000),
         cashback: Rupiah::new(2_000),
+        upstream_terms: UpstreamTerms::default(),
         state: state(word),
         sequence: match word {
             "PENDING" => 1,
@@ -187,6 +189,7 @@ fn begin() -> BeginPayment {
         send_before: second(30),
         resolve_after: second(120),
         identity: "1123090000-000123".to_owned(),
+        fence: None,
     }
 }
 
@@ -196,6 +199,7 @@ fn event(name: &str) -> Command {
             facts: facts(),
             outcome,
             fence: None,
+            put_off_until: None,
             at: second(5),
         }))
     };

@@ -6,7 +6,7 @@ use crate::{About, Engine, Refused, View, limits, settle};
 use bank::{InquiryOutcome, InquiryRequest};
 use domain::{
     ChassisNumber, Command, Invoice, Nik, Partner, Product, ProductCode, Reason, Refusal, Rupiah, State,
-    command::RecordInquiry, invoice::Presentment,
+    UpstreamTerms, command::RecordInquiry, invoice::Presentment,
 };
 use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
@@ -61,6 +61,7 @@ impl Engine {
         let number = self.numbers.next(&self.journal).await?;
 
         let request = InquiryRequest {
+            invoice: number,
             product: inquiry.product.clone(),
             nik: inquiry.nik.clone(),
             chassis: inquiry.chassis.clone(),
@@ -90,16 +91,18 @@ impl Engine {
             total: Rupiah::ZERO,
             fee: Rupiah::ZERO,
             cashback: Rupiah::ZERO,
+            upstream_terms: UpstreamTerms::default(),
             state: State::Inquiry,
             sequence: 0,
         };
         let nothing = || Presentment::Refused { nik: inquiry.nik.clone(), chassis: inquiry.chassis.clone() };
         let presentment = match outcome {
-            InquiryOutcome::Presented { bill, payable_until } => {
-                if let Some(total) = payable_total(&bill, &inquiry, &product) {
+            InquiryOutcome::Presented { bill, payable_until, terms } => {
+                if let Some(total) = payable_total(&bill, &inquiry, &product, terms) {
                     invoice.total = total;
                     invoice.fee = product.fee;
                     invoice.cashback = product.cashback;
+                    invoice.upstream_terms = terms;
                     invoice.payable_until = payable_until;
                     invoice.payment_code = Some(bill.payment_code.clone());
                     Presentment::Bill(bill)
@@ -160,9 +163,16 @@ impl Engine {
 }
 
 /// What the partner is debited for a bill; `None` if the bill cannot be right.
-fn payable_total(bill: &domain::Bill, inquiry: &Inquiry, product: &Product) -> Option<Rupiah> {
+fn payable_total(
+    bill: &domain::Bill,
+    inquiry: &Inquiry,
+    product: &Product,
+    terms: UpstreamTerms,
+) -> Option<Rupiah> {
     let due = bill.taxes.total();
     let in_limits = (1..=domain::limits::amount_rupiah_max).contains(&due.get());
+    let terms_in_limits =
+        [terms.fee, terms.cashback].iter().all(|amount| (0..=due.get()).contains(&amount.get()));
     let same_vehicle = bill.chassis == inquiry.chassis && bill.nik == inquiry.nik;
-    (in_limits && same_vehicle).then(|| due + product.fee)
+    (in_limits && terms_in_limits && same_vehicle).then(|| due + product.fee)
 }

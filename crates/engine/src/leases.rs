@@ -8,7 +8,10 @@
 //! A gateway that is alone with its store holds everything, and writes no lease.
 
 use crate::{Engine, Ids, StartError, limits};
-use domain::{Accepted, Command, Decision, Fence, Lease, Rejection, Slot, UpstreamId, command::ChangeLease};
+use bank::Terminals;
+use domain::{
+    Accepted, Command, Decision, Fence, Lease, Rejection, Slot, Terminal, UpstreamId, command::ChangeLease,
+};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -26,6 +29,14 @@ const WRITER: &str = "writer/";
 /// Whoever holds this asks about an upstream's orphaned payments.
 pub(crate) fn resolver(upstream: UpstreamId) -> String {
     format!("resolver/{}", upstream.0)
+}
+
+/// What the name of a line's lease begins with.
+const LINE: &str = "line/";
+
+/// Whoever holds this uses a terminal at an upstream.
+pub(crate) fn line(upstream: UpstreamId, terminal: Terminal) -> String {
+    format!("{LINE}{}/{terminal}", upstream.0)
 }
 
 /// Whether a piece of work is this gateway's.
@@ -115,6 +126,17 @@ impl Leases {
         }
     }
 
+    /// The leases on an upstream's lines that this gateway wants: those that it has, and as many more as it may
+    /// have and are to be had.
+    fn lines(&self, upstream: UpstreamId, terminals: &Terminals) -> Vec<String> {
+        let names = terminals.all.iter().map(|terminal| line(upstream, *terminal));
+        let (mut wanted, others): (Vec<_>, Vec<_>) =
+            names.partition(|name| self.known(name).is_some_and(|known| known.lease.holder == self.holder));
+        let room = terminals.held_max.saturating_sub(wanted.len());
+        wanted.extend(others.into_iter().filter(|name| self.due(name, true).is_some()).take(room));
+        wanted
+    }
+
     /// Takes a slot for each lane, before there is a journal to do it with.
     pub(crate) async fn take_slots(
         &self,
@@ -163,7 +185,25 @@ impl Engine {
         wanted.extend(self.leases.own());
         let mut ticks = tokio::time::interval(after / 4);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while self.stopping.run_until_cancelled(ticks.tick()).await.is_some() {
+        let is_line = |name: &str| name.starts_with(LINE);
+        let mut is_stopping = false;
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.stopping.cancelled(), if !is_stopping => {
+                    is_stopping = true;
+                    self.give_leases_up(|name| !is_line(name)).await;
+                    continue;
+                }
+                () = self.lines_are_closed.cancelled() => break,
+            }
+            if is_stopping {
+                // Answers still come in on the lines.
+                wanted = self.leases.own().into_iter().filter(|name| is_line(name)).collect();
+                let due = wanted.iter().filter_map(|name| self.leases.due(name, true));
+                futures::future::join_all(due.map(|change| self.change_lease(change))).await;
+                continue;
+            }
             let looked = self.stopping.run_until_cancelled(self.store.leases()).await;
             match looked {
                 Some(Ok(leases)) => {
@@ -175,7 +215,11 @@ impl Engine {
                     tracing::warn!(%error, "failed to look at the leases");
                     continue;
                 }
-                None => break,
+                None => continue,
+            }
+            wanted.retain(|name| !is_line(name));
+            for (upstream, bank) in &self.banks {
+                wanted.extend(self.leases.lines(*upstream, &bank.terminals()));
             }
             let mut names = wanted.clone();
             let known = self.leases.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -183,12 +227,13 @@ impl Engine {
             let due = names.iter().filter_map(|name| self.leases.due(name, wanted.contains(name)));
             futures::future::join_all(due.map(|change| self.change_lease(change))).await;
         }
-        self.give_leases_up().await;
+        self.give_leases_up(|_| true).await;
     }
 
-    /// Gives up what this gateway holds, so that the others need not wait. Payments under way need no lease.
-    async fn give_leases_up(&self) {
-        let due = self.leases.own().into_iter().filter_map(|name| {
+    /// Gives up what this gateway holds, so that the others need not wait. Payments under way need no lease but
+    /// that on their line.
+    async fn give_leases_up(&self, which: impl Fn(&str) -> bool) {
+        let due = self.leases.own().into_iter().filter(|name| which(name)).filter_map(|name| {
             let seen = self.leases.known(&name).map(|known| known.lease);
             Some(ChangeLease { name, seen: Some(seen?), holder: String::new() })
         });

@@ -19,6 +19,7 @@ mod admission;
 mod authenticate;
 mod catalogue;
 mod clock;
+mod desk;
 mod ids;
 mod inquire;
 mod invoices;
@@ -51,7 +52,10 @@ use domain::{
     Clock, Partner, PartnerId, Product, Rupiah, Timestamp, UpstreamId, command::Command,
     invoice::Presentment, ledger::Account,
 };
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 use store::Store;
 use tokio::time::{Instant, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -108,6 +112,7 @@ pub struct Engine {
     journal: journal::Journal,
     leases: leases::Leases,
     banks: HashMap<UpstreamId, Arc<dyn Bank>>,
+    upstream_names: Vec<(String, UpstreamId)>,
     catalogue: catalogue::Catalogue,
     passwords: authenticate::Passwords,
     numbers: numbers::Numbers,
@@ -123,6 +128,7 @@ pub struct Engine {
     tasks: TaskTracker,
     lease_keeper: TaskTracker,
     stopping: CancellationToken,
+    lines_are_closed: CancellationToken,
 }
 
 impl Engine {
@@ -137,10 +143,11 @@ impl Engine {
         let leases = leases::Leases::new(&ids, settings.lease_after);
         let slots = leases.take_slots(store.as_ref(), &ids, settings.lanes).await?;
         let journal = journal::Journal::start(&store, &ids, &slots, settings.queue_max);
-        let mut banks = HashMap::new();
+        let (mut banks, mut upstream_names) = (HashMap::new(), Vec::new());
         for upstream in upstreams {
             let id = operate::register_upstream(&journal, &upstream.name).await?;
             banks.insert(id, upstream.bank);
+            upstream_names.push((upstream.name, id));
         }
         resolver::check_upstreams(store.as_ref(), |id| banks.contains_key(&id)).await?;
         let (resolver, work) = resolver::channels(banks.keys().copied());
@@ -157,6 +164,7 @@ impl Engine {
             tasks: TaskTracker::new(),
             lease_keeper: TaskTracker::new(),
             stopping: CancellationToken::new(),
+            lines_are_closed: CancellationToken::new(),
             settings,
             store,
             clock,
@@ -164,9 +172,11 @@ impl Engine {
             journal,
             leases,
             banks,
+            upstream_names,
             resolver,
         });
-        for bank in engine.banks.values() {
+        for (upstream, bank) in &engine.banks {
+            bank.open(desk::desk(&engine, *upstream));
             if let Some(answers) = bank.late_answers() {
                 tokio::spawn(Arc::clone(&engine).settle_late_answers(answers));
             }
@@ -210,6 +220,12 @@ impl Engine {
     pub async fn deposit(&self, partner: &Partner) -> Result<Rupiah, Refused> {
         let account = Account::deposit(partner.environment, partner.id);
         Ok(-self.store.balance(account).await?)
+    }
+
+    /// How the lines of each upstream stand, by its configured name.
+    pub fn lines(&self) -> BTreeMap<String, Vec<bank::LineState>> {
+        let named = |(name, id)| Some((name, self.banks.get(id)?.lines()));
+        self.upstream_names.iter().map(|(name, id)| (name.clone(), id)).filter_map(named).collect()
     }
 
     /// Whether new payments can be taken now; the error says why not.
@@ -274,9 +290,16 @@ impl Engine {
     pub async fn shut_down(&self, deadline: Instant) {
         self.stopping.cancel();
         self.tasks.close();
-        let ending = async { tokio::join!(self.lease_keeper.wait(), self.tasks.wait()) };
-        if tokio::time::timeout_at(deadline, ending).await.is_err() {
+        if tokio::time::timeout_at(deadline, self.tasks.wait()).await.is_err() {
             tracing::warn!(open = self.tasks.len(), "payments left pending at the shutdown deadline");
+        }
+        let signing_off = futures::future::join_all(self.banks.values().map(|bank| bank.close()));
+        if timeout(limits::sign_off_max, signing_off).await.is_err() {
+            tracing::warn!("an upstream did not sign off in time");
+        }
+        self.lines_are_closed.cancel();
+        if timeout(limits::last_write_max, self.lease_keeper.wait()).await.is_err() {
+            tracing::warn!("the leases were not given up in time; others take them over by themselves");
         }
         // A store that is away must not keep the process: what is queued is found again at the next start.
         if timeout(limits::last_write_max, self.journal.stop()).await.is_err() {

@@ -79,6 +79,12 @@ pub const last_look_max: Duration = Duration::from_secs(2);
 /// Status questions under way at the same time.
 pub const status_questions_parallel_max: usize = 32;
 
+/// Questions about one payment that may carry it out, before each waits for the horizon of the one before.
+pub const quick_executing_questions: u32 = 3;
+
+/// How long an upstream may take to sign off.
+pub const sign_off_max: Duration = Duration::from_secs(3);
+
 /// How often the resolver looks for open payments that it does not know of.
 pub const pending_scan_interval: Duration = Duration::from_secs(5);
 

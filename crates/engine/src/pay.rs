@@ -10,7 +10,7 @@
 //! ```
 
 use crate::{About, Engine, Failure, Refused, Turned, View, limits, settle::Known};
-use bank::{NoPlace, PaymentOutcome, PaymentRequest, Unknown};
+use bank::{NoPlace, PaymentOutcome, PaymentRequest, Placing, Unknown};
 use domain::{
     Accepted, Attempt, Command, Invoice, InvoiceNumber, NotPaidProof, Partner, PartnerId, Reason, Refusal,
     Rejection, State,
@@ -118,7 +118,13 @@ impl Engine {
         if matches!(invoice.state, State::Inquiry) {
             let now = self.clock.now();
             let identity = String::new();
-            let attempt = Attempt { begun_at: now, send_before: now, resolve_after: now, identity };
+            let attempt = Attempt {
+                begun_at: now,
+                send_before: now,
+                resolve_after: now,
+                identity,
+                is_reversing: false,
+            };
             invoice.state = State::Pending { attempt };
         }
         invoice
@@ -201,9 +207,18 @@ impl Engine {
             return Err(Refused::answer(Reason::ProductOff));
         }
         let bank = self.banks.get(&inquired.upstream).ok_or(Refused::answer(Reason::BankUnreachable))?;
-        let place = bank.place(facts.invoice).map_err(|no_place| match no_place {
-            NoPlace::Full => Refused::busy(),
-            NoPlace::Down => Refused::answer(Reason::BankUnreachable),
+        let placing =
+            Placing { invoice: facts.invoice, upstream_reference: bill.upstream_reference.as_deref() };
+        let place = bank.place(placing).map_err(|no_place| {
+            tracing::debug!(invoice = %facts.invoice, %no_place, "no place on the line");
+            match no_place {
+                NoPlace::Full => Refused::busy(),
+                // Nothing of this is about the partner: its own balance least of all.
+                NoPlace::Down | NoPlace::Stalled | NoPlace::FloatShort => {
+                    Refused::answer(Reason::BankUnreachable)
+                }
+                NoPlace::Unfit => Refused::answer(Reason::Internal),
+            }
         })?;
 
         let (now, begun) = (self.clock.now(), Instant::now());
@@ -215,6 +230,7 @@ impl Engine {
             send_before,
             resolve_after: send_before.plus(bank.profile().horizon),
             identity: place.identity.clone(),
+            fence: place.fence.clone(),
         }));
         let invoice = match self.journal.submit(command).await {
             Ok(Accepted::Invoice(invoice)) => invoice,
@@ -235,6 +251,7 @@ impl Engine {
             chassis: facts.chassis.clone(),
             payment_code: facts.payment_code.clone(),
             amount: invoice.amount_due(),
+            terms: invoice.upstream_terms,
             send_before,
             send_before_monotonic: begun + self.settings.send_within,
         };
@@ -246,10 +263,13 @@ impl Engine {
 
         let not_before = begun + self.settings.send_within + bank.profile().horizon;
         let known = match self.judge(&invoice, outcome) {
-            Some(outcome) => match self.settle(&facts, &outcome, None).await {
-                Ok(invoice) => return Ok(Ended::Settled(invoice)),
-                Err(_) => Some(Known { outcome }),
-            },
+            Some(outcome) => {
+                let known = Known { outcome, put_off_until: None };
+                match self.settle(&facts, &known, None).await {
+                    Ok(invoice) => return Ok(Ended::Settled(invoice)),
+                    Err(_) => Some(known),
+                }
+            }
             None => None,
         };
         tracing::info!(invoice = %facts.invoice, partner = partner.id.0, "payment pending");

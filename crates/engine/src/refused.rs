@@ -114,6 +114,8 @@ pub(crate) fn reason_of(rejection: &Rejection) -> Refusal {
         Rejection::PartnerUnknown => Reason::BadCredentials.into(),
         Rejection::PartnerSuspended => Reason::PartnerSuspended.into(),
         Rejection::BalanceShort => Reason::BalanceShort.into(),
+        // Another gateway has the line by now; nothing was sent.
+        Rejection::LeaseLost => Reason::BankUnreachable.into(),
         // None of these can come of what a partner asks for.
         Rejection::AmountDiffers
         | Rejection::AskedTooEarly
@@ -126,7 +128,7 @@ pub(crate) fn reason_of(rejection: &Rejection) -> Refusal {
         | Rejection::ReferenceUsed
         | Rejection::UsernameTaken
         | Rejection::OutOfLimits(_)
-        | Rejection::LeaseLost
+        | Rejection::BeingReversed
         | Rejection::NumbersExhausted
         | Rejection::Impossible => Reason::Internal.into(),
     }

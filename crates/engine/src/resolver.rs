@@ -19,10 +19,10 @@ use crate::{
     limits,
     settle::Known,
 };
-use bank::{Bank, PaymentRequest, StatusOutcome};
+use bank::{Bank, PaymentRequest, Question, StatusOutcome};
 use domain::{
-    Fence, InvoiceNumber, NotPaidProof, PartnerId, Rejection, State, UpstreamId,
-    command::{Outcome, PaymentFacts},
+    Accepted, Command, Fence, InvoiceNumber, NotPaidProof, PartnerId, Rejection, State, UpstreamId,
+    command::{Outcome, PaymentFacts, PutOffResolution},
     record::IncidentKind,
 };
 use futures::FutureExt;
@@ -336,18 +336,20 @@ impl Engine {
             self.raise_incident(Some(number), IncidentKind::PendingLong, detail);
         }
         let asked_instant = Instant::now();
-        let outcome = match &case.known {
-            Some(known) => Some(known.outcome.clone()),
-            None => self.ask(bank.as_ref(), &stored, &case).await,
+        let not_before = case.not_before;
+        let known = match &case.known {
+            Some(known) => Some(known.clone()),
+            None => self.ask(bank.as_ref(), &stored, &facts, &mut case).await,
         };
-        let Some(outcome) = outcome else {
+        let Some(known) = known else {
             let is_others = case.fence.is_none()
                 && age > self.own_for(bank.as_ref())
-                && asked_instant >= case.not_before
+                && asked_instant >= not_before
                 && self.leases.holding(&leases::resolver(facts.upstream)) == Holding::Not;
-            return if is_others { Asked::Done } else { Asked::Open(self.later(case)) };
+            let question = bank.profile().question;
+            return if is_others { Asked::Done } else { Asked::Open(self.next(case, question)) };
         };
-        match self.settle(&facts, &outcome, case.fence.clone()).await {
+        match self.settle(&facts, &known, case.fence.clone()).await {
             Ok(_) | Err(crate::Failure::Rejected(Rejection::LeaseLost)) => Asked::Done,
             Err(crate::Failure::Rejected(rejection)) => {
                 tracing::error!(invoice = %number, %rejection, "an outcome cannot be booked");
@@ -355,16 +357,52 @@ impl Engine {
                 Asked::Open(self.later(case))
             }
             Err(_) => {
-                case.known = Some(Known { outcome });
+                case.known = Some(known);
                 Asked::Open(self.later(case))
             }
         }
     }
 
     /// Asks the bank once; `None` while the outcome is unknown.
-    async fn ask(&self, bank: &dyn Bank, stored: &StoredInvoice, case: &Case) -> Option<Outcome> {
+    async fn ask(
+        &self,
+        bank: &dyn Bank,
+        stored: &StoredInvoice,
+        facts: &PaymentFacts,
+        case: &mut Case,
+    ) -> Option<Known> {
         let invoice = &stored.invoice;
         let attempt = invoice.state.attempt()?;
+        // Both clocks are read before the question leaves.
+        let (asked_at, asked_instant) = (self.clock.now(), Instant::now());
+        let is_quiet = asked_instant >= case.not_before && asked_at >= attempt.resolve_after;
+        let question = bank.profile().question;
+        // Only what can no longer arrive may be overtaken by a reversal.
+        if question == Question::Reverses && !is_quiet {
+            return None;
+        }
+        let send_within = self.settings.send_within;
+        let send_before = asked_at.plus(send_within);
+        let (counts, put_off_until) = if question == Question::Asks {
+            (is_quiet, None)
+        } else {
+            let horizon = bank.profile().horizon;
+            let millisecond = Duration::from_millis(1);
+            let until = send_before.plus(horizon).max(attempt.resolve_after.plus(millisecond));
+            let command = Command::PutOffResolution(Box::new(PutOffResolution {
+                facts: facts.clone(),
+                resolve_after: until,
+                reverses: question == Question::Reverses,
+                fence: case.fence.clone(),
+                at: asked_at,
+            }));
+            case.not_before = asked_instant + send_within + horizon;
+            match self.journal.submit(command).await {
+                Ok(Accepted::PutOff { counts }) => (counts && is_quiet, Some(until)),
+                // Settled meanwhile, or looked after by another gateway, or not written: nothing is sent.
+                Ok(_) | Err(_) => return None,
+            }
+        };
         let request = PaymentRequest {
             invoice: invoice.number,
             identity: attempt.identity.clone(),
@@ -373,22 +411,17 @@ impl Engine {
             chassis: invoice.chassis.clone(),
             payment_code: invoice.payment_code.clone()?,
             amount: invoice.amount_due(),
-            // Only ever looked at before a first sending, which this is not.
-            send_before: attempt.send_before,
-            send_before_monotonic: Instant::now(),
+            terms: invoice.upstream_terms,
+            send_before,
+            send_before_monotonic: asked_instant + send_within,
         };
-        // Both clocks are read before the question leaves.
-        let (asked_at, asked_instant) = (self.clock.now(), Instant::now());
         metrics::counter!("esamsat_status_questions_total").increment(1);
         let answer = tokio::time::timeout(bank.profile().answer_timeout, bank.status(request)).await;
-        match answer.unwrap_or(StatusOutcome::Unknown(bank::Unknown::TimedOut)) {
+        let outcome = match answer.unwrap_or(StatusOutcome::Unknown(bank::Unknown::TimedOut)) {
             StatusOutcome::Paid(paid) => self.judge_paid(invoice, paid),
-            StatusOutcome::NotPaid => {
-                let counts = bank.profile().definitive_status
-                    && asked_instant >= case.not_before
-                    && asked_at >= attempt.resolve_after;
-                counts.then_some(Outcome::NotPaid(NotPaidProof::NotFound { asked_at }))
-            }
+            StatusOutcome::NotPaid => (counts && bank.profile().definitive_status)
+                .then_some(Outcome::NotPaid(NotPaidProof::NotFound { asked_at })),
+            StatusOutcome::Refused(refusal) => Some(Outcome::NotPaid(NotPaidProof::Refused { refusal })),
             StatusOutcome::PaidByAnother => Some(Outcome::NotPaid(NotPaidProof::PaidByAnother)),
             StatusOutcome::PayerUnknown => {
                 let detail = "the bill is paid; the bank cannot tell by whom".to_owned();
@@ -400,7 +433,24 @@ impl Engine {
                 self.note_unknown(invoice.number, &unknown);
                 None
             }
+        };
+        outcome.map(|outcome| Known { outcome, put_off_until })
+    }
+
+    /// When to ask again. A question that may itself pay puts off when its answer counts: after a few quick
+    /// ones, each waits until nothing of the one before can arrive.
+    fn next(&self, case: Case, question: Question) -> Case {
+        let is_patient = match question {
+            Question::Asks => false,
+            Question::Executes => case.asked >= limits::quick_executing_questions,
+            Question::Reverses => true,
+        };
+        let not_before = case.not_before + Duration::from_millis(50);
+        let mut case = self.later(case);
+        if is_patient {
+            case.due_at = case.due_at.max(not_before);
         }
+        case
     }
 
     /// Doubles the pause, with jitter, but asks as soon as "not found" begins to count.
@@ -472,7 +522,7 @@ mod tests {
         cases.put(number, case(1, now, None));
         let (_, asking, _place) = cases.take_due(now, &Admission::new(2)).remove(0);
         let outcome = Outcome::NotPaid(NotPaidProof::NeverSent);
-        cases.put(number, case(1, now, Some(Known { outcome })));
+        cases.put(number, case(1, now, Some(Known { outcome, put_off_until: None })));
         cases.put_back(number, asking);
         assert!(cases.by_number[&number].known.is_some());
         assert_eq!(cases.due.len(), 1);

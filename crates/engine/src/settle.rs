@@ -4,7 +4,7 @@
 use crate::{Engine, Failure};
 use bank::{LateAnswer, Paid, PaymentOutcome, Unknown};
 use domain::{
-    Accepted, Command, Fence, Invoice, InvoiceNumber, State,
+    Accepted, Command, Fence, Invoice, InvoiceNumber, State, Timestamp,
     command::{Outcome, PaymentFacts, RaiseIncident, SettlePayment},
     record::IncidentKind,
 };
@@ -14,10 +14,12 @@ use std::{
 };
 use tokio::sync::{mpsc, watch};
 
-/// An outcome that is known and could not be written yet.
+/// An outcome that is known, and may not be written yet.
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
     pub(crate) outcome: Outcome,
+    /// See [`SettlePayment::put_off_until`].
+    pub(crate) put_off_until: Option<Timestamp>,
 }
 
 /// Who waits for which invoice to become final.
@@ -76,13 +78,14 @@ impl Engine {
     pub(crate) async fn settle(
         &self,
         facts: &PaymentFacts,
-        outcome: &Outcome,
+        known: &Known,
         fence: Option<Fence>,
     ) -> Result<Box<Invoice>, Failure> {
         let command = Command::SettlePayment(Box::new(SettlePayment {
             facts: facts.clone(),
-            outcome: outcome.clone(),
+            outcome: known.outcome.clone(),
             fence,
+            put_off_until: known.put_off_until,
             at: self.clock.now(),
         }));
         match self.journal.submit(command).await {
@@ -197,7 +200,8 @@ impl Engine {
             return;
         };
         // What could not be booked now, the resolver learns again by asking.
-        let _retried = self.settle(&facts, &outcome, None).await;
+        let known = Known { outcome, put_off_until: None };
+        let _retried = self.settle(&facts, &known, None).await;
     }
 }
 

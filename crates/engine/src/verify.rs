@@ -381,13 +381,19 @@ fn expected(invoice: &Invoice) -> (Vec<(Step, Account, Rupiah)>, &'static [Event
         State::Failure { .. } | State::Inquiry => &[],
         State::Pending { .. } => &[EventKind::PaymentPending],
         State::Confirm { .. } => {
-            let due = invoice.total - invoice.fee;
+            let terms = invoice.upstream_terms;
             lines.extend([
                 (Step::Settle, reserved, invoice.total),
-                (Step::Settle, Account::bank_payable(environment, invoice.upstream, Slot(0)), -due),
+                (
+                    Step::Settle,
+                    Account::bank_payable(environment, invoice.upstream, Slot(0)),
+                    -invoice.payable(),
+                ),
                 (Step::Settle, house(AccountKind::FeeIncome), -invoice.fee),
                 (Step::Settle, house(AccountKind::CashbackExpense), invoice.cashback),
                 (Step::Settle, deposit, -invoice.cashback),
+                (Step::Settle, house(AccountKind::UpstreamFeeExpense), terms.fee),
+                (Step::Settle, house(AccountKind::UpstreamCashbackIncome), -terms.cashback),
             ]);
             &[EventKind::PaymentPending, EventKind::PaymentConfirmed]
         }

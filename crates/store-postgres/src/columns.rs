@@ -7,7 +7,7 @@
 use crate::failure::{Failure, Unreadable};
 use domain::{
     Attempt, BankReceipt, BusinessDate, ChassisNumber, Environment, Invoice, InvoiceNumber, Lease, PartnerId,
-    PaymentCode, Posting, ProductCode, Rupiah, State, Timestamp, UpstreamId,
+    PaymentCode, Posting, ProductCode, Rupiah, State, Timestamp, UpstreamId, UpstreamTerms,
     ledger::{Account, AccountKind, Step},
     record::{Entry, EntryKind, Event, EventKind, Incident, IncidentKind},
 };
@@ -19,13 +19,14 @@ macro_rules! invoice_columns {
     () => {
         "invoice.number, inquired_at, payable_until, total, fee, cashback, invoice.partner, upstream, \
          business_date, environment, product, chassis, payment_code, refusal, begun_at, send_before, \
-         resolve_after, identity, settled_at, reference_number, trace_number, proof"
+         resolve_after, identity, settled_at, reference_number, trace_number, proof, is_reversing, \
+         upstream_fee, upstream_cashback"
     };
 }
 pub(crate) use invoice_columns;
 
 /// How many those are.
-pub(crate) const INVOICE_COLUMNS: usize = 22;
+pub(crate) const INVOICE_COLUMNS: usize = 25;
 
 /// An invoice's rows side by side.
 macro_rules! invoice_tables {
@@ -71,6 +72,7 @@ fn read_invoice(row: &Row, number: InvoiceNumber) -> Result<Invoice, Unreadable>
         total: rupiah(row, 3)?,
         fee: rupiah(row, 4)?,
         cashback: rupiah(row, 5)?,
+        upstream_terms: UpstreamTerms { fee: rupiah(row, 23)?, cashback: rupiah(row, 24)? },
         partner: PartnerId(number_of(row, 6, "partner is no number of one")?),
         upstream: UpstreamId(number_of(row, 7, "upstream is no number of one")?),
         business_date: BusinessDate::from_number(get(row, 8)?).ok_or("business_date is no date")?,
@@ -96,6 +98,7 @@ fn state(row: &Row) -> Result<State, Unreadable> {
         send_before: moment(row, 15)?,
         resolve_after: moment(row, 16)?,
         identity: get(row, 17)?,
+        is_reversing: get(row, 22)?,
     };
     let Some(settled_at) = get::<Option<i64>>(row, 18)?.map(Timestamp::from_millis) else {
         return Ok(State::Pending { attempt });

@@ -34,6 +34,7 @@ pub(crate) struct Before {
     pub(crate) proposal_bodies: HashMap<InvoiceNumber, String>,
     pub(crate) incidents: BTreeMap<IncidentKey, Option<Incident>>,
     pub(crate) leases: BTreeMap<String, Option<domain::Lease>>,
+    pub(crate) counters: BTreeMap<Counter, i64>,
 }
 
 /// What is known of the claims on bills and vehicles.
@@ -103,6 +104,7 @@ impl Loaded {
             proposal_bodies: self.proposal_bodies,
             incidents: rows.incidents.clone(),
             leases: rows.leases.clone(),
+            counters: rows.counters.clone(),
         };
         (self.rows, before)
     }
@@ -125,7 +127,7 @@ pub(crate) async fn load(
     }
     let accounts: BTreeSet<i64> = keys.balances.iter().copied().map(columns::balance_row).collect();
     let accounts: Vec<i64> = accounts.into_iter().collect();
-    let counters: Vec<&str> = keys.counters.iter().map(|counter| counter.name()).collect();
+    let counters: Vec<String> = keys.counters.iter().map(|counter| counter.name().into_owned()).collect();
     let leases: Vec<&str> = keys.leases.iter().map(String::as_str).collect();
     let fences: Vec<&str> = keys.fences.difference(&keys.leases).map(String::as_str).collect();
     let (vehicles, claims): (Vec<_>, Vec<_>) = keys

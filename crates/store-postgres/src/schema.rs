@@ -21,8 +21,10 @@ pub(crate) struct Migration {
 }
 
 /// In order. Append only.
-pub(crate) const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, works_from: 1, sql: include_str!("../migrations/0001_initial.sql") }];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, works_from: 1, sql: include_str!("../migrations/0001_initial.sql") },
+    Migration { version: 2, works_from: 1, sql: include_str!("../migrations/0002_upstreams.sql") },
+];
 
 /// The version that this program was written for.
 pub(crate) const KNOWN: i32 = MIGRATIONS[MIGRATIONS.len() - 1].version;

@@ -83,12 +83,16 @@ statements! {
     find_balance = "SELECT account, amount, reserved FROM balance WHERE account = $1";
 
     insert_invoices = "INSERT INTO invoice (number, inquired_at, payable_until, total, fee, cashback, partner,
-            upstream, business_date, environment, product, chassis, payment_code, refusal, body)
+            upstream, business_date, environment, product, chassis, payment_code, refusal, body, upstream_fee,
+            upstream_cashback)
         SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
             $6::bigint[], $7::bigint[], $8::bigint[], $9::integer[], $10::smallint[], $11::text[], $12::text[],
-            $13::text[], $14::text[], $15::text[])";
+            $13::text[], $14::text[], $15::text[], $16::bigint[], $17::bigint[])";
     insert_payments = "INSERT INTO payment (number, begun_at, send_before, resolve_after, identity)
         SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])";
+    update_payments = "UPDATE payment SET resolve_after = changed.resolve_after, is_reversing = changed.is_reversing
+        FROM unnest($1::bigint[], $2::bigint[], $3::boolean[]) AS changed (number, resolve_after, is_reversing)
+        WHERE payment.number = changed.number";
     insert_settlements = "INSERT INTO settlement (number, settled_at, reference_number, trace_number, proof)
         SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[])";
     /// Of the flat lists of lines, each step has those from `first` to `last`.

@@ -12,7 +12,7 @@ use domain::{
     Invoice, PaymentCode, State, Timestamp,
     ledger::AccountKind,
     record::{Entry, Event},
-    rows::{Changes, Claim},
+    rows::{Changes, Claim, Counter},
 };
 use std::collections::BTreeMap;
 use tokio_postgres::{Client, types::ToSql};
@@ -22,6 +22,7 @@ use tokio_postgres::{Client, types::ToSql};
 pub(crate) struct Plan<'a> {
     invoices: Vec<(&'a Invoice, String)>,
     payments: Vec<&'a Invoice>,
+    put_off: Vec<&'a Invoice>,
     settlements: Vec<&'a Invoice>,
     claims: OfClaims,
     vehicle_claims: OfClaims,
@@ -52,11 +53,19 @@ impl<'a> Plan<'a> {
                     .ok_or_else(|| Failure::Row(format!("{number:?} does not exist")))?,
             };
             let next = Stage::of(invoice);
+            if next == stage && next == Stage::Begun {
+                plan.put_off.push(invoice);
+                continue;
+            }
             if next <= stage {
                 return Err(Failure::Row(format!("{number:?} cannot go back, or stay, to be {next:?}")));
             }
             if stage < Stage::Begun && next >= Stage::Begun {
                 plan.payments.push(invoice);
+                // Only a copy begins with what has been asked since.
+                if invoice.state.attempt().is_some_and(|attempt| attempt.is_reversing) {
+                    plan.put_off.push(invoice);
+                }
             }
             if next == Stage::Settled {
                 plan.settlements.push(invoice);
@@ -105,6 +114,17 @@ impl<'a> Plan<'a> {
                 ],
             );
         }
+        if !self.put_off.is_empty() {
+            let attempts = || self.put_off.iter().filter_map(|invoice| invoice.state.attempt());
+            pipeline.push(
+                &statements.update_payments,
+                parameters![
+                    column(&self.put_off, |invoice| invoice.number.get()),
+                    attempts().map(|attempt| attempt.resolve_after.as_millis()).collect::<Vec<_>>(),
+                    attempts().map(|attempt| attempt.is_reversing).collect::<Vec<_>>(),
+                ],
+            );
+        }
         push_settlements(pipeline, statements, &self.settlements);
         let changes = self.changes.expect("a plan is made of changes");
         push_postings(pipeline, statements, changes);
@@ -145,13 +165,22 @@ impl<'a> Plan<'a> {
             let accounts: Vec<_> = rows.into_keys().collect();
             pipeline.push(&statements.update_balances, parameters![accounts, amounts, reserved]);
         }
-        if !changes.counters.is_empty() {
-            let names: Vec<&str> = changes.counters.keys().map(|counter| counter.name()).collect();
-            let values: Vec<i64> = changes.counters.values().copied().collect();
+        let (names, values): (Vec<_>, Vec<_>) = changes
+            .counters
+            .iter()
+            .filter(|(counter, _)| !is_made_when_needed(counter))
+            .map(|(counter, value)| (counter.name().into_owned(), *value))
+            .unzip();
+        if !names.is_empty() {
             pipeline.push(&statements.update_counters, parameters![names, values]);
         }
         push_events(pipeline, statements, &changes.events);
     }
+}
+
+/// Whether a counter's row comes with its first number: there may be nothing to lock.
+fn is_made_when_needed(counter: &Counter) -> bool {
+    matches!(counter, Counter::Trace(..))
 }
 
 fn column<T, V>(rows: &[T], value: impl Fn(&T) -> V) -> Vec<V> {
@@ -194,6 +223,8 @@ fn push_invoices<'p>(
             column(rows, |(invoice, _)| invoice.payment_code.as_ref().map(PaymentCode::as_str)),
             column(rows, |(invoice, _)| refusal(invoice)),
             column(rows, |(_, body)| body.clone()),
+            column(rows, |(invoice, _)| invoice.upstream_terms.fee.get()),
+            column(rows, |(invoice, _)| invoice.upstream_terms.cashback.get()),
         ],
     );
 }
@@ -311,6 +342,12 @@ pub(crate) async fn rare(client: &Client, changes: &Changes, before: &Before) ->
         changed("proposal", client.execute(sql, &values).await?)?;
     }
     write_incidents(client, changes, before).await?;
+    for (counter, value) in changes.counters.iter().filter(|(counter, _)| is_made_when_needed(counter)) {
+        let known = before.counters.get(counter).copied().unwrap_or_default();
+        let sql = "INSERT INTO counter (name, value) VALUES ($1, $2)
+                   ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE counter.value = $3";
+        changed("counter", client.execute(sql, &[&counter.name().as_ref(), value, &known]).await?)?;
+    }
     for (name, lease) in &changes.leases {
         let known = before.leases.get(name).and_then(Option::as_ref);
         let done = if let Some(known) = known {

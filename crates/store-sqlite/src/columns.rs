@@ -6,7 +6,7 @@
 use crate::failure::{Failure, Unreadable};
 use domain::{
     Attempt, BankReceipt, BusinessDate, ChassisNumber, Environment, Invoice, InvoiceNumber, Lease, PartnerId,
-    PaymentCode, Posting, ProductCode, Rupiah, State, Timestamp, UpstreamId,
+    PaymentCode, Posting, ProductCode, Rupiah, State, Timestamp, UpstreamId, UpstreamTerms,
     ledger::{Account, Step},
     record::{Entry, EntryKind, Event, EventKind, Incident, IncidentKind},
 };
@@ -20,13 +20,14 @@ macro_rules! invoice_columns {
          invoice.upstream, invoice.business_date, invoice.inquired_at, invoice.payable_until, invoice.total, \
          invoice.fee, invoice.cashback, invoice.product, invoice.chassis, invoice.payment_code, \
          invoice.begun_at, invoice.send_before, invoice.resolve_after, invoice.identity, invoice.settled_at, \
-         invoice.reference_number, invoice.trace_number, invoice.detail"
+         invoice.reference_number, invoice.trace_number, invoice.detail, invoice.is_reversing, \
+         invoice.upstream_fee, invoice.upstream_cashback"
     };
 }
 pub(crate) use invoice_columns;
 
 /// How many those are.
-pub(crate) const INVOICE_COLUMNS: usize = 23;
+pub(crate) const INVOICE_COLUMNS: usize = 26;
 
 /// The number of an environment.
 pub(crate) const fn environment_code(environment: Environment) -> i64 {
@@ -104,6 +105,7 @@ fn read_invoice(row: &Row<'_>, number: InvoiceNumber) -> Result<Invoice, Unreada
         total: Rupiah::new(row.get(9)?),
         fee: Rupiah::new(row.get(10)?),
         cashback: Rupiah::new(row.get(11)?),
+        upstream_terms: UpstreamTerms { fee: Rupiah::new(row.get(24)?), cashback: Rupiah::new(row.get(25)?) },
         product: text(row, 12, "product is no product code", ProductCode::parse)?,
         chassis: text(row, 13, "chassis is no chassis number", ChassisNumber::parse)?,
         payment_code: match row.get_ref(14)?.as_str_or_null().map_err(|_| "payment_code is no text")? {
@@ -120,6 +122,7 @@ fn state(row: &Row<'_>) -> Result<State, Unreadable> {
             send_before: moment(row, 16)?,
             resolve_after: moment(row, 17)?,
             identity: row.get(18)?,
+            is_reversing: row.get(23)?,
         })
     };
     Ok(match row.get::<_, i64>(1)? {

@@ -24,6 +24,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_initial.sql"),
     include_str!("../migrations/0002_lease.sql"),
     include_str!("../migrations/0003_moved.sql"),
+    include_str!("../migrations/0004_upstreams.sql"),
 ];
 
 /// Since this schema a database can say that it was moved.

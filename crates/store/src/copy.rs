@@ -250,12 +250,14 @@ fn invoice(hasher: &mut DefaultHasher, row: &Invoice) {
         total,
         fee,
         cashback,
+        upstream_terms,
         state,
         sequence,
     } = row;
     (number, environment, partner, product, upstream, inquired_at.as_millis()).hash(hasher);
     (business_date.as_number(), payable_until.map(domain::Timestamp::as_millis)).hash(hasher);
     (payment_code, chassis, total, fee, cashback, sequence, state.word()).hash(hasher);
+    (upstream_terms.fee, upstream_terms.cashback).hash(hasher);
     if let Some(attempt) = state.attempt() {
         json(hasher, attempt);
     }

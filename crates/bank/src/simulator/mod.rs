@@ -29,16 +29,17 @@ pub use ledger::{LedgerError, LedgerPayment};
 pub use scenarios::{TestNumber, test_numbers};
 
 use crate::{
-    Bank, InquiryOutcome, InquiryRequest, LateAnswer, NoPlace, Paid, PaymentOutcome, PaymentRequest, Place,
-    Profile, StatusOutcome, Unknown,
+    Bank, Desk, InquiryOutcome, InquiryRequest, LateAnswer, LineState, NoPlace, Paid, PaymentOutcome,
+    PaymentRequest, Place, Placing, Profile, Question, StatusOutcome, Terminals, Unknown,
 };
-use domain::{BusinessDate, Clock, InvoiceNumber, Reason, Refusal, Rupiah, Timestamp};
+use domain::{BusinessDate, Clock, InvoiceNumber, Reason, Refusal, Rupiah, Timestamp, UpstreamTerms};
 use futures::future::BoxFuture;
 use ledger::{Ledger, Order, Standing, Taken, Verdict};
 use scenarios::{Answer, Arrival, AtBank, Inquiry, ORDINARY, Payment, Status};
 use serde::{Deserialize, Serialize};
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
@@ -197,6 +198,7 @@ impl Simulator {
             horizon: Duration::from_millis(settings.horizon_ms),
             answer_timeout: Duration::from_millis(settings.answer_timeout_ms),
             definitive_status: settings.definitive_status,
+            question: Question::Asks,
         };
         let (late, late_answers) = mpsc::unbounded_channel();
         let ledger = Ledger::open(&settings.ledger_path, Arc::clone(&clock))?;
@@ -267,15 +269,40 @@ impl Bank for Simulator {
         now.date_in_jakarta()
     }
 
-    fn place(&self, invoice: InvoiceNumber) -> Result<Place, NoPlace> {
+    fn open(&self, _desk: Arc<dyn Desk>) {}
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn terminals(&self) -> Terminals {
+        Terminals::default()
+    }
+
+    fn lines(&self) -> Vec<LineState> {
+        let is_up = !self.core.ledger.is_broken();
+        let state = if is_up { "in this process" } else { "its ledger is broken" };
+        vec![LineState {
+            name: "simulator".to_owned(),
+            is_up,
+            state: state.to_owned(),
+            since: None,
+            in_flight: self.core.settings.capacity - self.places.available_permits(),
+            business_date: Some(self.business_date(self.core.clock.now()).to_string()),
+            counts: BTreeMap::new(),
+            last_error: None,
+        }]
+    }
+
+    fn place(&self, payment: Placing<'_>) -> Result<Place, NoPlace> {
         if self.core.ledger.is_broken() {
             return Err(NoPlace::Down);
         }
         let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| NoPlace::Full)?;
         // A gateway whose store was thrown away numbers its invoices anew, while the bank remembers: the
         // moment keeps the identities apart.
-        let identity = format!("{invoice}-{}", self.core.clock.now().as_millis());
-        Ok(Place { identity, permit })
+        let identity = format!("{}-{}", payment.invoice, self.core.clock.now().as_millis());
+        Ok(Place { identity, permit, fence: None })
     }
 
     fn inquire(&self, request: InquiryRequest) -> BoxFuture<'_, InquiryOutcome> {
@@ -348,16 +375,18 @@ impl Core {
     }
 
     fn present(&self, request: &InquiryRequest) -> InquiryOutcome {
-        let InquiryRequest { product, nik, chassis } = request;
+        let InquiryRequest { invoice: _, product, nik, chassis } = request;
         let presented =
             match vehicles::present(product, nik, chassis, self.clock.now(), self.settings.population) {
                 Ok(presented) => presented,
                 Err(refusal) => return InquiryOutcome::Refused(refusal),
             };
         match self.ledger.is_paid(&presented.bill.payment_code) {
-            Ok(false) => {
-                InquiryOutcome::Presented { bill: presented.bill, payable_until: presented.payable_until }
-            }
+            Ok(false) => InquiryOutcome::Presented {
+                bill: presented.bill,
+                payable_until: presented.payable_until,
+                terms: UpstreamTerms::default(),
+            },
             Ok(true) => InquiryOutcome::Refused(Refusal::already_paid()),
             Err(error) => {
                 tracing::error!(%error, "the simulated bank cannot look a bill up");

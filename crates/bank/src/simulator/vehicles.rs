@@ -144,6 +144,7 @@ pub(super) fn present(
         vehicle_color: vehicle.color.to_owned(),
         year_built: vehicle.year_built,
         taxes,
+        upstream_reference: None,
     };
     let life = province.payment_code_life_minutes.map(|minutes| Duration::from_secs(minutes * 60));
     Ok(Presented { bill, payable_until: life.map(|life| now.plus(life)) })

@@ -1,8 +1,8 @@
 //! Partners, products, upstreams, number blocks, leases, and the sandbox.
 
-use super::{Decided, amount_in_limits, next, operator_text};
+use super::{Decided, amount_in_limits, next, operator_text, under_lease};
 use crate::{
-    command::{Accepted, AddPartner, ChangeLease, PartnerChange, Rejection},
+    command::{Accepted, AddPartner, ChangeLease, PartnerChange, Rejection, ReserveTraceNumbers},
     invoice::InvoiceNumber,
     lease::Lease,
     ledger::Account,
@@ -25,6 +25,18 @@ pub(super) fn reserve_invoice_numbers(rows: &Rows, count: u32) -> Decided {
     let mut changes = Changes::default();
     changes.counters.insert(Counter::Invoice, last);
     Ok((Accepted::Numbers { first: InvoiceNumber::new(last_given + 1) }, changes))
+}
+
+pub(super) fn reserve_trace_numbers(rows: &Rows, reserve: &ReserveTraceNumbers) -> Decided {
+    under_lease(rows, reserve.fence.as_ref())?;
+    if reserve.count == 0 || reserve.count > limits::trace_block_max {
+        return Err(Rejection::OutOfLimits("the count of numbers"));
+    }
+    let counter = reserve.counter();
+    let last_given = rows.counter(counter);
+    let mut changes = Changes::default();
+    changes.counters.insert(counter, last_given + i64::from(reserve.count));
+    Ok((Accepted::TraceNumbers { first: last_given + 1 }, changes))
 }
 
 pub(super) fn add_partner(rows: &Rows, add: &AddPartner) -> Decided {

@@ -1,6 +1,6 @@
 //! Recording an inquiry, and reserving the money of a payment.
 
-use super::{Decided, book};
+use super::{Decided, book, under_lease};
 use crate::{
     command::{Accepted, BeginPayment, PaymentFacts, RecordInquiry, Rejection},
     invoice::{Attempt, InvoiceNumber, State},
@@ -23,7 +23,8 @@ pub(super) fn record_inquiry(record: &RecordInquiry) -> (Accepted, Changes) {
     (Accepted::Done, changes)
 }
 
-/// One flat ladder: whose, which state, still valid, who, which bill, enough money; then the writes.
+/// One flat ladder: whose, which state, on which line, still valid, who, which bill, enough money; then the
+/// writes.
 pub(super) fn begin_payment(rows: &Rows, begin: &BeginPayment) -> Decided {
     let facts = &begin.facts;
     let invoice = rows.invoice(facts.invoice).ok_or(Rejection::InvoiceUnknown)?;
@@ -38,6 +39,7 @@ pub(super) fn begin_payment(rows: &Rows, begin: &BeginPayment) -> Decided {
     if PaymentFacts::of(invoice).as_ref() != Some(facts) {
         return Err(Rejection::InvoiceUnknown);
     }
+    under_lease(rows, begin.fence.as_ref())?;
     if begin.business_date != invoice.business_date
         || invoice.payable_until.is_some_and(|until| begin.at >= until)
     {
@@ -70,6 +72,7 @@ pub(super) fn begin_payment(rows: &Rows, begin: &BeginPayment) -> Decided {
             send_before: begin.send_before,
             resolve_after: begin.resolve_after,
             identity: begin.identity.clone(),
+            is_reversing: false,
         },
     };
     invoice.sequence += 1;

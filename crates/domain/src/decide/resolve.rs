@@ -1,6 +1,9 @@
 //! What operators decide, and what they are told: proposals, approvals, incidents, corrections.
 
-use super::{Decided, book, next, operator_text, settle::conclude};
+use super::{
+    Decided, book, next, operator_text,
+    settle::{End, conclude},
+};
 use crate::{
     command::{
         Accepted, ApproveResolution, CorrectIncident, Outcome, PaymentFacts, ProposeResolution,
@@ -85,7 +88,8 @@ pub(super) fn approve(rows: &Rows, approve: &ApproveResolution, slot: Slot) -> D
             reference: format!("{} ({}, {})", proposal.reference, proposal.operator, approve.operator.trim()),
         }),
     };
-    let (accepted, mut changes) = conclude(rows, invoice, attempt, facts, &outcome, approve.at, slot)?;
+    let end = End { facts, outcome: &outcome, counts_from: attempt.resolve_after, at: approve.at };
+    let (accepted, mut changes) = conclude(rows, invoice, attempt, &end, slot)?;
     let approval = Approval { operator: approve.operator.trim().to_owned(), at: approve.at };
     changes.proposals.insert(facts.invoice, Some(Proposal { approved: Some(approval), ..proposal.clone() }));
     Ok((accepted, changes))
@@ -127,9 +131,9 @@ pub(super) fn correct_incident(rows: &Rows, correct: &CorrectIncident, slot: Slo
     operator_text("the reference", &correct.reference)?;
     let loss = match correct.kind {
         // The bank took money that the partner got back: it is owed to the bank, and lost.
-        IncidentKind::PaidAfterRefund => invoice.amount_due(),
+        IncidentKind::PaidAfterRefund => invoice.payable(),
         // The bank did not take what was booked as owed to it.
-        IncidentKind::NotPaidAfterConfirm => -invoice.amount_due(),
+        IncidentKind::NotPaidAfterConfirm => -invoice.payable(),
         _ => return Err(Rejection::NothingToCorrect),
     };
     let mut changes = Changes::default();

@@ -1,8 +1,8 @@
 //! Booking the outcome of a payment: at most once, never against a final state.
 
-use super::{Decided, begin::event, book, resolve::note_incident};
+use super::{Decided, begin::event, book, resolve::note_incident, under_lease};
 use crate::{
-    command::{Accepted, Outcome, PaymentFacts, RaiseIncident, Rejection, SettlePayment},
+    command::{Accepted, Outcome, PaymentFacts, PutOffResolution, RaiseIncident, Rejection, SettlePayment},
     invoice::{Attempt, Invoice, NotPaidProof, State},
     ledger::{Account, AccountKind, Slot, Step},
     record::{EventKind, IncidentKind},
@@ -15,11 +15,7 @@ pub(super) fn settle_payment(rows: &Rows, settle: &SettlePayment, slot: Slot) ->
     if PaymentFacts::of(invoice).as_ref() != Some(&settle.facts) {
         return Err(Rejection::InvoiceUnknown);
     }
-    if let Some(fence) = &settle.fence
-        && rows.lease(&fence.name).is_none_or(|lease| lease.token != fence.token)
-    {
-        return Err(Rejection::LeaseLost);
-    }
+    under_lease(rows, settle.fence.as_ref())?;
     match (&invoice.state, &settle.outcome) {
         (State::Failure { .. } | State::Inquiry, _) => Err(Rejection::NotBegun),
         (State::Confirm { .. }, Outcome::Paid { .. }) | (State::Refund { .. }, Outcome::NotPaid(_)) => {
@@ -37,9 +33,64 @@ pub(super) fn settle_payment(rows: &Rows, settle: &SettlePayment, slot: Slot) ->
             Ok(contradiction(rows, invoice, IncidentKind::PaidAfterRefund, detail, settle.at))
         }
         (State::Pending { attempt }, outcome) => {
-            conclude(rows, invoice, attempt, &settle.facts, outcome, settle.at, slot)
+            let is_latest = settle.put_off_until == Some(attempt.resolve_after);
+            if attempt.is_reversing && !is_latest {
+                return Err(Rejection::BeingReversed);
+            }
+            // The question that put the resolution off found what it found with nothing else on its way.
+            let counts_from = match outcome {
+                Outcome::NotPaid(NotPaidProof::NotFound { asked_at }) if is_latest => *asked_at,
+                _ => attempt.resolve_after,
+            };
+            let end = End { facts: &settle.facts, outcome, counts_from, at: settle.at };
+            conclude(rows, invoice, attempt, &end, slot)
         }
     }
+}
+
+/// Before a message leaves that may carry the payment out once more, or reverse it, it is written down until
+/// when that may arrive. Whoever is paused in between finds, at the next step, that others went on.
+pub(super) fn put_off(rows: &Rows, put_off: &PutOffResolution) -> Decided {
+    let facts = &put_off.facts;
+    let invoice = rows.invoice(facts.invoice).ok_or(Rejection::InvoiceUnknown)?;
+    if PaymentFacts::of(invoice).as_ref() != Some(facts) {
+        return Err(Rejection::InvoiceUnknown);
+    }
+    under_lease(rows, put_off.fence.as_ref())?;
+    let attempt = match &invoice.state {
+        State::Pending { attempt } => attempt,
+        State::Confirm { .. } => return Err(Rejection::InvoicePaid),
+        State::Refund { .. } => return Err(Rejection::InvoiceRefunded),
+        State::Inquiry | State::Failure { .. } => return Err(Rejection::NotBegun),
+    };
+    if put_off.resolve_after <= attempt.resolve_after {
+        return Err(Rejection::AskedTooEarly);
+    }
+    let counts = put_off.at >= attempt.resolve_after;
+    // A reversal may only overtake what can no longer arrive.
+    if put_off.reverses && !counts {
+        return Err(Rejection::AskedTooEarly);
+    }
+    let mut put_off_invoice = invoice.clone();
+    put_off_invoice.state = State::Pending {
+        attempt: Attempt {
+            resolve_after: put_off.resolve_after,
+            is_reversing: attempt.is_reversing || put_off.reverses,
+            ..attempt.clone()
+        },
+    };
+    let mut changes = Changes::default();
+    changes.invoices.insert(invoice.number, put_off_invoice);
+    Ok((Accepted::PutOff { counts }, changes))
+}
+
+/// How an open payment is to end.
+pub(super) struct End<'a> {
+    pub(super) facts: &'a PaymentFacts,
+    pub(super) outcome: &'a Outcome,
+    /// From when on a question about it that finds it not paid counts.
+    pub(super) counts_from: Timestamp,
+    pub(super) at: Timestamp,
 }
 
 /// Ends an open payment: the one place where CONFIRM and REFUND are made.
@@ -47,9 +98,7 @@ pub(super) fn conclude(
     rows: &Rows,
     invoice: &Invoice,
     attempt: &Attempt,
-    facts: &PaymentFacts,
-    outcome: &Outcome,
-    at: Timestamp,
+    &End { facts, outcome, counts_from, at }: &End<'_>,
     slot: Slot,
 ) -> Decided {
     let environment = facts.environment;
@@ -67,18 +116,20 @@ pub(super) fn conclude(
                 return Err(Rejection::AmountDiffers);
             }
             // The partner's deposit appears once, so that a step posts each account at most once.
-            book(
-                rows,
-                &mut changes,
-                group,
-                &[
-                    (reserved, invoice.total),
-                    (Account::bank_payable(environment, facts.upstream, slot), -invoice.amount_due()),
-                    (Account::house(AccountKind::FeeIncome, environment, slot), -invoice.fee),
-                    (Account::house(AccountKind::CashbackExpense, environment, slot), invoice.cashback),
-                    (deposit, -invoice.cashback),
-                ],
-            );
+            let house = |kind| Account::house(kind, environment, slot);
+            let terms = invoice.upstream_terms;
+            let mut lines = vec![
+                (reserved, invoice.total),
+                (Account::bank_payable(environment, facts.upstream, slot), -invoice.payable()),
+                (house(AccountKind::FeeIncome), -invoice.fee),
+                (house(AccountKind::CashbackExpense), invoice.cashback),
+                (deposit, -invoice.cashback),
+            ];
+            if facts.has_upstream_terms {
+                lines.push((house(AccountKind::UpstreamFeeExpense), terms.fee));
+                lines.push((house(AccountKind::UpstreamCashbackIncome), -terms.cashback));
+            }
+            book(rows, &mut changes, group, &lines);
             settled.state = State::Confirm { attempt, receipt: receipt.clone(), settled_at: at };
             EventKind::PaymentConfirmed
         }
@@ -90,7 +141,7 @@ pub(super) fn conclude(
                 NotPaidProof::Operators { .. } => Some(at),
                 NotPaidProof::NeverSent | NotPaidProof::Refused { .. } | NotPaidProof::PaidByAnother => None,
             };
-            if established_at.is_some_and(|moment| moment < attempt.resolve_after) {
+            if established_at.is_some_and(|moment| moment < counts_from) {
                 return Err(Rejection::AskedTooEarly);
             }
             changes.claims.insert(facts.bill_claim(), None);

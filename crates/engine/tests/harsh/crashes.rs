@@ -6,7 +6,7 @@
 //! two crashes the partner does what partners do: asks again, and pays what is not paid.
 
 use crate::kit::{Backend, Terms, World, bank::Pay, steps::Steps};
-use ::engine::bank::{Profile, Unknown};
+use ::engine::bank::{Profile, Question, Unknown};
 use domain::{InvoiceNumber, Partner, Reason};
 use engine::{Settings, domain};
 use std::{sync::Arc, time::Duration};
@@ -26,6 +26,7 @@ fn terms() -> Terms {
             horizon: Duration::from_secs(3),
             answer_timeout: Duration::from_secs(2),
             definitive_status: true,
+            question: Question::Asks,
         },
         line_max: 10,
     }

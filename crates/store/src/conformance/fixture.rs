@@ -4,7 +4,7 @@ use crate::{AuditRow, Batch, BatchId, InvoiceFilter, Store};
 use domain::{
     Accepted, AgentCode, Bill, BusinessDate, ChassisNumber, Command, Decision, Environment, Invoice,
     InvoiceNumber, Lease, Nik, NotPaidProof, PartnerId, PaymentCode, Posting, Product, ProductCode, Rupiah,
-    Secret, Slot, State, Taxes, Timestamp, UpstreamId, Username,
+    Secret, Slot, State, Taxes, Timestamp, UpstreamId, UpstreamTerms, Username,
     command::{
         AddPartner, BeginPayment, ChangeLease, Outcome, PaymentFacts, ProposeResolution, RecordInquiry,
         SettlePayment, TopUp,
@@ -137,6 +137,7 @@ pub fn record(environment: Environment, partner: PartnerId, index: i64, vehicle:
         vehicle_color: "MERAH MARUN".to_owned(),
         year_built: 2010,
         taxes: Taxes { pkb: Rupiah::new(143_500), swdkllj: Rupiah::new(35_000), ..Taxes::default() },
+        upstream_reference: None,
     };
     RecordInquiry {
         invoice: Invoice {
@@ -153,6 +154,7 @@ pub fn record(environment: Environment, partner: PartnerId, index: i64, vehicle:
             total: TOTAL,
             fee: FEE,
             cashback: CASHBACK,
+            upstream_terms: UpstreamTerms::default(),
             state: State::Inquiry,
             sequence: 0,
         },
@@ -184,6 +186,7 @@ pub fn begin(facts: &PaymentFacts) -> Command {
         send_before: seconds_later(30),
         resolve_after: seconds_later(120),
         identity: format!("1123090000-{:06}", facts.invoice.get() % 1_000_000),
+        fence: None,
     }))
 }
 
@@ -211,6 +214,7 @@ pub fn settle(facts: &PaymentFacts, outcome: Outcome) -> Command {
         facts: facts.clone(),
         outcome,
         fence: None,
+        put_off_until: None,
         at: seconds_later(150),
     }))
 }

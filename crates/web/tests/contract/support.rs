@@ -4,13 +4,13 @@
 use engine::{
     Engine, Ids, Settings, Upstream,
     bank::{
-        Bank, InquiryOutcome, InquiryRequest, LateAnswer, NoPlace, Paid, PaymentOutcome, PaymentRequest,
-        Place, Profile, StatusOutcome,
+        Bank, Desk, InquiryOutcome, InquiryRequest, LateAnswer, LineState, NoPlace, Paid, PaymentOutcome,
+        PaymentRequest, Place, Placing, Profile, Question, StatusOutcome, Terminals,
     },
     domain::{
         Accepted, AgentCode, Bill, BusinessDate, Clock, Command, Environment, InvoiceNumber, PartnerId,
         PaymentCode, Product, ProductCode, Reason, Refusal, Rupiah, Secret, State, Taxes, Timestamp,
-        Username,
+        UpstreamTerms, Username,
         command::{AddPartner, PartnerChange, TopUp},
         invoice::BankReceipt,
     },
@@ -78,6 +78,7 @@ impl StubBank {
                 horizon: Duration::from_mins(1),
                 answer_timeout: Duration::from_secs(40),
                 definitive_status: true,
+                question: Question::Asks,
             },
             places: Arc::new(Semaphore::new(1_000)),
             paying: Mutex::default(),
@@ -107,8 +108,9 @@ impl StubBank {
             vehicle_color: "MERAH MARUN".to_owned(),
             year_built: 2010,
             taxes: *self.taxes.lock().unwrap(),
+            upstream_reference: None,
         };
-        InquiryOutcome::Presented { bill, payable_until: None }
+        InquiryOutcome::Presented { bill, payable_until: None, terms: UpstreamTerms::default() }
     }
 }
 
@@ -121,9 +123,23 @@ impl Bank for StubBank {
         now.date_in_jakarta()
     }
 
-    fn place(&self, invoice: InvoiceNumber) -> Result<Place, NoPlace> {
+    fn open(&self, _desk: Arc<dyn Desk>) {}
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn terminals(&self) -> Terminals {
+        Terminals::default()
+    }
+
+    fn lines(&self) -> Vec<LineState> {
+        Vec::new()
+    }
+
+    fn place(&self, payment: Placing<'_>) -> Result<Place, NoPlace> {
         let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| NoPlace::Full)?;
-        Ok(Place { identity: invoice.to_string(), permit })
+        Ok(Place { identity: payment.invoice.to_string(), permit, fence: None })
     }
 
     fn inquire(&self, request: InquiryRequest) -> BoxFuture<'_, InquiryOutcome> {

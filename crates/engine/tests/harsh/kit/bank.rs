@@ -5,8 +5,8 @@
 
 use super::{clock::TestClock, steps::Steps};
 use bank::{
-    Bank, InquiryOutcome, InquiryRequest, LateAnswer, NoPlace, Paid, PaymentOutcome, PaymentRequest, Place,
-    Profile, StatusOutcome, Unknown,
+    Bank, Desk, InquiryOutcome, InquiryRequest, LateAnswer, LineState, NoPlace, Paid, PaymentOutcome,
+    PaymentRequest, Place, Placing, Profile, StatusOutcome, Terminals, Unknown,
 };
 use domain::{
     Bill, BusinessDate, Clock, InvoiceNumber, PaymentCode, Reason, Refusal, Rupiah, Secret, State, Taxes,
@@ -362,14 +362,29 @@ impl Bank for ScriptedBank {
         now.date_in_jakarta()
     }
 
-    fn place(&self, invoice: InvoiceNumber) -> Result<Place, NoPlace> {
+    fn open(&self, _desk: Arc<dyn Desk>) {}
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn terminals(&self) -> Terminals {
+        Terminals::default()
+    }
+
+    fn lines(&self) -> Vec<LineState> {
+        Vec::new()
+    }
+
+    fn place(&self, payment: Placing<'_>) -> Result<Place, NoPlace> {
         let mut books = self.books();
         if books.down {
             return Err(NoPlace::Down);
         }
         let permit = Arc::clone(&self.line).try_acquire_owned().map_err(|_| NoPlace::Full)?;
         books.places_given += 1;
-        Ok(Place { identity: format!("{invoice}-{}", books.places_given), permit })
+        let identity = format!("{}-{}", payment.invoice, books.places_given);
+        Ok(Place { identity, permit, fence: None })
     }
 
     fn inquire(&self, request: InquiryRequest) -> BoxFuture<'_, InquiryOutcome> {
@@ -397,6 +412,7 @@ impl Bank for ScriptedBank {
                             swdkllj: Rupiah::new(35_000),
                             ..Taxes::default()
                         },
+                        upstream_reference: None,
                     };
                     InquiryOutcome::Presented { bill, payable_until }
                 }

@@ -14,7 +14,7 @@ use self::{
     steps::Steps,
     watched::Watched,
 };
-use ::engine::bank::Profile;
+use ::engine::bank::{Profile, Question};
 use domain::{
     Account, AgentCode, ChassisNumber, Environment, Invoice, InvoiceNumber, Nik, Partner, PartnerId, Product,
     ProductCode, Reason, Rupiah, Secret, State, Username, command::AddPartner, record::IncidentKind,
@@ -75,6 +75,7 @@ impl Default for Terms {
                 horizon: Duration::from_mins(1),
                 answer_timeout: Duration::from_secs(30),
                 definitive_status: true,
+                question: Question::Asks,
             },
             line_max: 1_000,
         }
