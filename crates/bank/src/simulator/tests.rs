@@ -46,8 +46,16 @@ fn open(directory: &Path, settings: SimulatorSettings, clock: &Arc<dyn Clock>) -
     Simulator::open(settings, Arc::clone(clock)).unwrap()
 }
 
+/// The simulator has no use for the numbers of inquiries.
+const INVOICE: InvoiceNumber = InvoiceNumber::new(100_000_000_000);
+
+fn placing(invoice: InvoiceNumber) -> Placing<'static> {
+    Placing { invoice, upstream_reference: None }
+}
+
 fn asked(product: &str, nik: &str, chassis: &str) -> InquiryRequest {
     InquiryRequest {
+        invoice: INVOICE,
         product: ProductCode::parse(product).unwrap(),
         nik: Nik::parse(nik).unwrap(),
         chassis: ChassisNumber::parse(chassis).unwrap(),
@@ -60,7 +68,7 @@ fn documented() -> InquiryRequest {
 
 fn resident(number: u32) -> InquiryRequest {
     let (nik, chassis, product) = population::numbers(number);
-    InquiryRequest { product, nik, chassis }
+    InquiryRequest { invoice: INVOICE, product, nik, chassis }
 }
 
 impl Fixture {
@@ -81,7 +89,7 @@ impl Fixture {
     /// A payment as the engine prepares it: a place, an identity, ten seconds to be sent in.
     fn begin(&self, product: &ProductCode, bill: &Bill) -> (Place, PaymentRequest) {
         let invoice = InvoiceNumber::new(self.next_invoice.replace(self.next_invoice.get() + 1));
-        let place = self.bank.place(invoice).unwrap();
+        let place = self.bank.place(placing(invoice)).unwrap();
         let request = PaymentRequest {
             invoice,
             identity: place.identity.clone(),
@@ -90,6 +98,7 @@ impl Fixture {
             chassis: bill.chassis.clone(),
             payment_code: bill.payment_code.clone(),
             amount: bill.taxes.total(),
+            terms: UpstreamTerms::default(),
             send_before: self.clock.now().plus(Duration::from_secs(10)),
             send_before_monotonic: Instant::now() + Duration::from_secs(10),
         };
@@ -217,6 +226,7 @@ fn status_told(outcome: &StatusOutcome) -> String {
     match outcome {
         StatusOutcome::Paid(_) => "paid".to_owned(),
         StatusOutcome::NotPaid => "not paid".to_owned(),
+        StatusOutcome::Refused(refusal) => format!("refused {}", refusal.reason.code()),
         StatusOutcome::PaidByAnother => "paid by another".to_owned(),
         StatusOutcome::PayerUnknown => "payer unknown".to_owned(),
         StatusOutcome::UnderWay => "under way".to_owned(),
@@ -351,7 +361,8 @@ async fn one_identity_is_carried_out_once_and_answered_alike() {
     let f = fixture();
     let (request, first) = f.pay_for(&documented()).await;
     assert!(matches!(first, PaymentOutcome::Paid(_)));
-    let repeat = Place { identity: request.identity.clone(), ..f.bank.place(request.invoice).unwrap() };
+    let repeat =
+        Place { identity: request.identity.clone(), ..f.bank.place(placing(request.invoice)).unwrap() };
     assert_eq!(f.bank.pay(repeat, request).await, first);
     assert_eq!(f.bank.payments().await.unwrap().len(), 1);
 }
@@ -382,7 +393,7 @@ async fn two_processes_on_one_ledger_take_a_bill_once() {
     let bill = f.bill(&documented()).await;
     let (here, first) = f.begin(&documented().product, &bill);
     let (_, second) = f.begin(&documented().product, &bill);
-    let there = other.place(second.invoice).unwrap();
+    let there = other.place(placing(second.invoice)).unwrap();
     let outcomes = [f.bank.pay(here, first).await, other.pay(there, second).await];
     assert!(matches!(outcomes[0], PaymentOutcome::Paid(_)));
     assert_eq!(outcomes[1], PaymentOutcome::Refused(Refusal::already_paid()));
@@ -463,7 +474,7 @@ async fn nothing_is_carried_out_past_the_horizon() {
     let bill = f.bill(&documented()).await;
     let slow = open(f.directory.path(), settings, &f.clock);
     let (_, request) = f.begin(&documented().product, &bill);
-    let outcome = slow.pay(slow.place(request.invoice).unwrap(), request.clone()).await;
+    let outcome = slow.pay(slow.place(placing(request.invoice)).unwrap(), request.clone()).await;
     assert_eq!(outcome, PaymentOutcome::Unknown(Unknown::TimedOut));
     f.pass_horizon(&request).await;
     assert!(f.bank.payments().await.unwrap().is_empty());
@@ -489,17 +500,21 @@ async fn the_bank_refuses_what_is_not_its_bill() {
 async fn a_place_is_held_until_the_answer_or_its_time_out() {
     let f = fixture_with(SimulatorSettings { capacity: 1, ..SimulatorSettings::default() });
     let number = InvoiceNumber::new(1);
-    let held = f.bank.place(number).unwrap();
-    assert_eq!(f.bank.place(number).unwrap_err(), NoPlace::Full);
+    let held = f.bank.place(placing(number)).unwrap();
+    assert_eq!(f.bank.place(placing(number)).unwrap_err(), NoPlace::Full);
     drop(held);
 
     let asked = asked("SAMSAT_JABAR", scenarios::NIK, "UJI4140001");
     let (place, request) = f.begin_for(&asked).await;
     let paying = tokio::time::timeout(Duration::from_secs(1), f.bank.pay(place, request.clone()));
     assert!(paying.await.is_err());
-    assert_eq!(f.bank.place(number).unwrap_err(), NoPlace::Full, "its caller is gone, the payment is not");
+    assert_eq!(
+        f.bank.place(placing(number)).unwrap_err(),
+        NoPlace::Full,
+        "its caller is gone, the payment is not"
+    );
     sleep(f.bank.profile().answer_timeout).await;
-    drop(f.bank.place(number).unwrap());
+    drop(f.bank.place(placing(number)).unwrap());
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use bank::{
 };
 use domain::{
     Bill, BusinessDate, Clock, InvoiceNumber, PaymentCode, Reason, Refusal, Rupiah, Secret, State, Taxes,
-    Timestamp, invoice::BankReceipt,
+    Timestamp, UpstreamTerms, invoice::BankReceipt,
 };
 use engine::{bank, domain, store};
 use futures::future::BoxFuture;
@@ -414,7 +414,7 @@ impl Bank for ScriptedBank {
                         },
                         upstream_reference: None,
                     };
-                    InquiryOutcome::Presented { bill, payable_until }
+                    InquiryOutcome::Presented { bill, payable_until, terms: UpstreamTerms::default() }
                 }
                 Ask::Refused(reason) => InquiryOutcome::Refused(Refusal::new(reason)),
                 Ask::Silent => std::future::pending().await,
