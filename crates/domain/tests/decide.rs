@@ -392,6 +392,13 @@ fn the_ladder_of_a_beginning_in_its_order() {
     for (name, world, expected) in worlds {
         assert_eq!(result(&world.decide(&event("begin"))), expected, "{name}");
     }
+    let mut leased = begin();
+    leased.fence = Some(Fence { name: "line/1/ESAM0001".to_owned(), token: 3 });
+    let under = Command::BeginPayment(Box::new(leased));
+    assert_eq!(result(&good.decide(&under)), "LeaseLost");
+    let mut holding = good.clone();
+    holding.lease = Some(Lease { holder: "a".to_owned(), token: 3, renewals: 9 });
+    assert_eq!(result(&holding.decide(&under)), "PENDING");
     let mut late = begin();
     late.business_date = second(86_400).date_in_jakarta();
     assert_eq!(result(&good.decide(&Command::BeginPayment(Box::new(late)))), "InvoiceExpired");

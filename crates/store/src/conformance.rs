@@ -16,8 +16,11 @@ pub mod fixture;
 use crate::{AuditRow, Error, InvoiceFilter, Store, StoredInvoice};
 use domain::{
     Accepted, BusinessDate, Command, Environment, Fence, InvoiceNumber, Lease, NotPaidProof, PartnerId,
-    PartnerStatus, Reason, Refusal, Rejection, Rupiah, Secret, Slot, State, UpstreamId, Username,
-    command::{ApproveResolution, CorrectIncident, Outcome, PartnerChange, PaymentFacts, RaiseIncident},
+    PartnerStatus, Reason, Refusal, Rejection, Rupiah, Secret, Slot, State, Terminal, UpstreamId, Username,
+    command::{
+        ApproveResolution, CorrectIncident, Outcome, PartnerChange, PaymentFacts, PutOffResolution,
+        RaiseIncident, ReserveTraceNumbers,
+    },
     invoice::Presentment,
     ledger::{Account, AccountKind, Step},
     record::{EntryKind, EventKind, IncidentKind, Resolution},
@@ -52,6 +55,9 @@ macro_rules! conformance {
             a_payment_is_begun_and_confirmed,
             a_payment_is_refunded_on_proof,
             settling_again_changes_nothing,
+            a_question_that_may_pay_puts_the_refund_off,
+            a_reversal_alone_says_how_it_ended,
+            trace_numbers_are_given_out_once,
             a_contradiction_moves_no_money_until_it_is_corrected,
             two_operators_end_a_payment,
             incidents_are_counted_and_the_latest_comes_first,
@@ -337,6 +343,109 @@ pub async fn settling_again_changes_nothing(database: &dyn Database) {
     assert_eq!(again[1], Err(Rejection::InvoicePaid));
     assert_eq!(again[2], again[0]);
     assert_eq!(fixture::dump(&*store).await, before);
+}
+
+fn put_off(facts: &PaymentFacts, at: u64, until: u64, reverses: bool) -> Command {
+    Command::PutOffResolution(Box::new(PutOffResolution {
+        facts: facts.clone(),
+        resolve_after: seconds_later(until),
+        reverses,
+        fence: None,
+        at: seconds_later(at),
+    }))
+}
+
+fn settled_by_question(facts: &PaymentFacts, outcome: Outcome, until: u64) -> Command {
+    let Command::SettlePayment(mut settle) = fixture::settle(facts, outcome) else {
+        unreachable!("a settlement settles")
+    };
+    settle.put_off_until = Some(seconds_later(until));
+    Command::SettlePayment(settle)
+}
+
+/// What may still pay puts off what "not paid" is worth, for everybody but the last who asked.
+pub async fn a_question_that_may_pay_puts_the_refund_off(database: &dyn Database) {
+    let store = database.open().await;
+    let partner = fixture::partner(&*store, LIVE, "mitra", 1_000_000).await;
+    let facts = fixture::invoice(&*store, LIVE, partner, 0, 1).await;
+    assert_eq!(apply_one(&*store, put_off(&facts, 60, 200, false)).await, Err(Rejection::NotBegun));
+    apply(&*store, vec![begin(&facts)]).await;
+    let refused = apply_one(&*store, put_off(&facts, 60, 120, false)).await;
+    assert_eq!(refused, Err(Rejection::AskedTooEarly), "it only ever goes on");
+    let early = apply_one(&*store, put_off(&facts, 119, 200, false)).await;
+    assert_eq!(early, Ok(Accepted::PutOff { counts: false }));
+    let quiet = apply_one(&*store, put_off(&facts, 200, 300, false)).await;
+    assert_eq!(quiet, Ok(Accepted::PutOff { counts: true }));
+    let stored = store.invoice(facts.invoice).await.expect(ANSWERS).expect("the invoice is there");
+    let attempt = stored.invoice.state.attempt().expect("it has begun");
+    assert_eq!((attempt.resolve_after, attempt.is_reversing), (seconds_later(300), false));
+
+    let found = |asked| Outcome::NotPaid(NotPaidProof::NotFound { asked_at: seconds_later(asked) });
+    let others = apply_one(&*store, fixture::settle(&facts, found(210))).await;
+    assert_eq!(others, Err(Rejection::AskedTooEarly));
+    let older = apply_one(&*store, settled_by_question(&facts, found(119), 200)).await;
+    assert_eq!(older, Err(Rejection::AskedTooEarly), "somebody asked after it");
+    let latest = apply_one(&*store, settled_by_question(&facts, found(200), 300)).await;
+    assert!(matches!(latest, Ok(Accepted::Invoice(invoice)) if invoice.state.word() == "REFUND"));
+    let over = apply_one(&*store, put_off(&facts, 400, 500, false)).await;
+    assert_eq!(over, Err(Rejection::InvoiceRefunded));
+    assert_sound(&*store).await;
+}
+
+/// Once the bank was asked to undo a payment, an answer to anything else settles nothing.
+pub async fn a_reversal_alone_says_how_it_ended(database: &dyn Database) {
+    let store = database.open().await;
+    let partner = fixture::partner(&*store, LIVE, "mitra", 1_000_000).await;
+    let facts = fixture::invoice(&*store, LIVE, partner, 0, 1).await;
+    apply(&*store, vec![begin(&facts)]).await;
+    let early = apply_one(&*store, put_off(&facts, 119, 300, true)).await;
+    assert_eq!(early, Err(Rejection::AskedTooEarly), "it must not overtake the payment");
+    let reversing = apply_one(&*store, put_off(&facts, 120, 300, true)).await;
+    assert_eq!(reversing, Ok(Accepted::PutOff { counts: true }));
+    let again = apply_one(&*store, put_off(&facts, 310, 400, false)).await;
+    assert_eq!(again, Ok(Accepted::PutOff { counts: true }));
+    let stored = store.invoice(facts.invoice).await.expect(ANSWERS).expect("the invoice is there");
+    assert!(stored.invoice.state.attempt().is_some_and(|attempt| attempt.is_reversing), "it stays so");
+
+    let late = apply_one(&*store, paid(&facts)).await;
+    assert_eq!(late, Err(Rejection::BeingReversed));
+    let never_sent = apply_one(&*store, not_paid(&facts, NotPaidProof::NeverSent)).await;
+    assert_eq!(never_sent, Err(Rejection::BeingReversed));
+    let outcome = Outcome::Paid { receipt: fixture::receipt(), amount: TOTAL - FEE };
+    let answered = apply_one(&*store, settled_by_question(&facts, outcome, 400)).await;
+    assert!(matches!(answered, Ok(Accepted::Invoice(invoice)) if invoice.state.word() == "CONFIRM"));
+    assert_sound(&*store).await;
+}
+
+/// Each terminal counts on for ever, under its own lease.
+pub async fn trace_numbers_are_given_out_once(database: &dyn Database) {
+    let store = database.open().await;
+    let reserve = |terminal: &str, count: u32, fence: Option<Fence>| {
+        let terminal = Terminal::parse(terminal).expect("a terminal id");
+        let upstream = UPSTREAM;
+        Command::ReserveTraceNumbers(Box::new(ReserveTraceNumbers { upstream, terminal, count, fence }))
+    };
+    let first = |decision| match decision {
+        Ok(Accepted::TraceNumbers { first }) => first,
+        other => panic!("no numbers: {other:?}"),
+    };
+    assert_eq!(first(apply_one(&*store, reserve("ESAM0001", 5_000, None)).await), 1);
+    assert_eq!(first(apply_one(&*store, reserve("ESAM0001", 1, None)).await), 5_001);
+    assert_eq!(first(apply_one(&*store, reserve("ESAM0002", 1, None)).await), 1);
+    let none = apply_one(&*store, reserve("ESAM0001", 0, None)).await;
+    assert!(matches!(none, Err(Rejection::OutOfLimits(_))), "{none:?}");
+    let stale = Some(Fence { name: "line/1/ESAM0001".to_owned(), token: 1 });
+    assert_eq!(apply_one(&*store, reserve("ESAM0001", 1, stale)).await, Err(Rejection::LeaseLost));
+
+    // Two handles, both of a terminal that nobody had: no number twice.
+    let other = database.open().await;
+    let both = join_all((0..20).map(|turn| {
+        let store = if turn % 2 == 0 { &store } else { &other };
+        apply_one(&**store, reserve("ESAM0003", 10, None))
+    }));
+    let mut firsts: Vec<i64> = both.await.into_iter().map(first).collect();
+    firsts.sort_unstable();
+    assert_eq!(firsts, (0..20).map(|turn| 1 + turn * 10).collect::<Vec<_>>());
 }
 
 /// The state stays; an incident counts; the correction books the loss once.
