@@ -64,7 +64,7 @@ use std::{
     },
     time::Duration,
 };
-use store::{AuditVisitor, Batch, BatchId, Error, InvoiceFilter, Store, StoredInvoice};
+use store::{AuditVisitor, Batch, BatchId, Error, InvoiceFilter, Store, StoredInvoice, lookup::Lookups};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -94,7 +94,7 @@ struct Inner {
     writers: Pool,
     lookers: Pool,
     readers: Pool,
-    lookups: lookup::Lookups,
+    lookups: Lookups,
     /// Accounts whose rows are known to be there.
     accounts: Mutex<HashSet<i64>>,
     /// For so many batches more, whether a bill is free is looked up before it is decided on.
@@ -125,7 +125,7 @@ impl PostgresStore {
             lookers: pool(Plans::Stable, lookup::LOOKERS_MAX),
             readers: pool(Plans::ByStatistics, READERS_MAX),
             address,
-            lookups: lookup::Lookups::default(),
+            lookups: Lookups::new(lookup::LOOKERS_MAX),
             accounts: Mutex::default(),
             contested: AtomicU32::new(0),
         };

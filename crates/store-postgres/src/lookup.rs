@@ -1,7 +1,4 @@
-//! Looking invoices up, for many callers at once.
-//!
-//! A payment may begin with such a look-up. Whoever is on the way to the server takes along what has queued
-//! up meanwhile: under load one statement serves many, and with nobody waiting a look-up goes at once.
+//! Looking invoices up: one statement serves all who wait.
 
 use crate::{
     Inner,
@@ -9,105 +6,37 @@ use crate::{
     failure::Failure,
 };
 use domain::InvoiceNumber;
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
-use store::{Error, StoredInvoice};
-use tokio::sync::oneshot;
-
-/// Look-ups in one statement.
-const TAKEN_MAX: usize = 256;
-
-/// With more than this waiting, another connection helps.
-const WAITING_MAX: usize = 64;
+use std::{collections::HashMap, sync::Arc};
+use store::{Error, StoredInvoice, lookup::Found};
 
 /// Connections that look up at the same time.
 pub(crate) const LOOKERS_MAX: usize = 2;
 
-type Found = Result<Option<StoredInvoice>, Error>;
-
-/// Who waits for which invoice, and how many are on the way.
-#[derive(Default)]
-pub(crate) struct Lookups {
-    queue: Mutex<Queue>,
-}
-
-#[derive(Default)]
-struct Queue {
-    waiting: Vec<(InvoiceNumber, oneshot::Sender<Found>)>,
-    lookers: usize,
-}
-
-impl Lookups {
-    /// What waits, oldest first; `None` counts the looker out, so that whoever queues next starts one.
-    fn take(&self) -> Option<Vec<(InvoiceNumber, oneshot::Sender<Found>)>> {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if queue.waiting.is_empty() {
-            queue.lookers -= 1;
-            return None;
-        }
-        let count = queue.waiting.len().min(TAKEN_MAX);
-        Some(queue.waiting.drain(..count).collect())
-    }
-}
-
 /// Looks an invoice up.
 pub(crate) async fn invoice(inner: &Arc<Inner>, number: InvoiceNumber) -> Found {
-    let (answer, answered) = oneshot::channel();
-    let is_called = {
-        let mut queue = inner.lookups.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.waiting.push((number, answer));
-        let is_called =
-            queue.lookers == 0 || (queue.waiting.len() > WAITING_MAX && queue.lookers < LOOKERS_MAX);
-        queue.lookers += usize::from(is_called);
-        is_called
+    let call = || {
+        tokio::spawn(look(Arc::clone(inner)));
     };
-    if is_called {
-        tokio::spawn(work(Arc::clone(inner)));
-    }
-    answered.await.unwrap_or_else(|_| Err(Error::Unavailable("a look-up was interrupted".to_owned())))
+    inner.lookups.ask(number, call).await
 }
 
-/// One that panics is counted out as well, or nobody would be called any more.
-struct Counted<'a> {
-    lookups: &'a Lookups,
-    is_out: bool,
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        if !self.is_out {
-            self.lookups.queue.lock().unwrap_or_else(PoisonError::into_inner).lookers -= 1;
+async fn look(inner: Arc<Inner>) {
+    let mut looker = inner.lookups.looker();
+    while let Some(taken) = looker.take() {
+        match find(&inner, &taken.numbers).await {
+            Ok(found) => {
+                // Two may ask for one invoice; one that cannot be read is its own callers' trouble alone.
+                let told = |number| match found.get(number) {
+                    Some(Ok(stored)) => Ok(Some(stored.clone())),
+                    Some(Err(what)) => Err(Error::Data(what.clone())),
+                    None => Ok(None),
+                };
+                let told: Vec<Found> = taken.numbers.iter().map(told).collect();
+                taken.answer(told);
+            }
+            Err(failure) => taken.fail(&Error::from(failure).to_string()),
         }
     }
-}
-
-async fn work(inner: Arc<Inner>) {
-    let mut counted = Counted { lookups: &inner.lookups, is_out: false };
-    while let Some(taken) = inner.lookups.take() {
-        let (numbers, answers): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
-        match find(&inner, &numbers).await {
-            Ok(mut found) => {
-                for (number, answer) in numbers.iter().zip(answers) {
-                    // Two may ask for one invoice; one that cannot be read is its own callers' trouble alone.
-                    let stored = match found.get_mut(number) {
-                        Some(Ok(stored)) => Ok(Some(stored.clone())),
-                        Some(Err(what)) => Err(Error::Data(what.clone())),
-                        None => Ok(None),
-                    };
-                    let _gone = answer.send(stored);
-                }
-            }
-            Err(failure) => {
-                let error = Error::from(failure).to_string();
-                for answer in answers {
-                    let _gone = answer.send(Err(Error::Unavailable(error.clone())));
-                }
-            }
-        }
-    }
-    counted.is_out = true;
 }
 
 async fn find(

@@ -39,7 +39,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
-use store::{AuditVisitor, Batch, BatchId, Error, InvoiceFilter, Store, StoredInvoice};
+use store::{AuditVisitor, Batch, BatchId, Error, InvoiceFilter, Store, StoredInvoice, lookup::Lookups};
 use tokio::sync::Semaphore;
 
 /// Connections that read at the same time.
@@ -60,7 +60,7 @@ struct Inner {
     /// Idle readers; dropped before the writer, whose closing empties the log.
     readers: Mutex<Vec<Connection>>,
     places: Semaphore,
-    lookups: lookup::Lookups,
+    lookups: Lookups,
     writer: Mutex<Connection>,
 }
 
@@ -83,7 +83,7 @@ impl SqliteStore {
             checkpoints,
             readers: Mutex::new(Vec::new()),
             places: Semaphore::new(READERS_MAX),
-            lookups: lookup::Lookups::default(),
+            lookups: Lookups::new(READERS_MAX),
             writer: Mutex::new(writer),
         };
         Ok(Self { inner: Arc::new(inner) })
