@@ -4,6 +4,7 @@
 //! explicit success or an explicit refusal by the bank changes that, and only the certainty that not one
 //! byte left makes a request "never sent".
 
+mod core_banking;
 pub mod simulator;
 
 use domain::{

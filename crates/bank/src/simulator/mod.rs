@@ -15,30 +15,27 @@
 //! Nothing is carried out later than the horizon after it was sent, and what is refused or lost is not carried
 //! out at all. Deliberately absent: a wire (the ISO 8583 line has one), reversals, and any cache of the truth.
 
-mod dice;
-mod ledger;
-pub mod population;
-mod rules;
-pub mod scenarios;
-mod tax;
 #[cfg(test)]
 mod tests;
-pub mod vehicles;
 
-pub use ledger::{LedgerError, LedgerPayment};
-pub use scenarios::{TestNumber, test_numbers};
+pub use crate::core_banking::{
+    FaultRates, LedgerError, LedgerPayment, population,
+    scenarios::{self, TestNumber, test_numbers},
+    vehicles,
+};
 
+use crate::core_banking::{
+    BankCore, Executed, Request, Sent, Shown, Standing, Taken, UNKNOWN_CODE, hash, refusal,
+    scenarios::{Answer, Arrival, AtBank, Inquiry, Payment, Status},
+};
 use crate::{
     Bank, Desk, InquiryOutcome, InquiryRequest, LateAnswer, LineState, NoPlace, Paid, PaymentOutcome,
     PaymentRequest, Place, Placing, Profile, Question, StatusOutcome, Terminals, Unknown,
 };
 use domain::{BusinessDate, Clock, InvoiceNumber, Reason, Refusal, Rupiah, Timestamp, UpstreamTerms};
 use futures::future::BoxFuture;
-use ledger::{Ledger, Order, Standing, Taken, Verdict};
-use scenarios::{Answer, Arrival, AtBank, Inquiry, ORDINARY, Payment, Status};
 use serde::{Deserialize, Serialize};
 use std::{
-    borrow::Cow,
     collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -49,14 +46,6 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 
-/// The bank's code for an amount that is not the bill's.
-const WRONG_AMOUNT_CODE: &str = "0013";
-/// The bank's code for a payment code that is not the vehicle's.
-const UNKNOWN_BILL_CODE: &str = "0092";
-/// The code that random refusals and test numbers give: provider down.
-const PROVIDER_DOWN_CODE: &str = "0089";
-/// A response code that is in no profile.
-const UNKNOWN_CODE: &str = "7F";
 /// What a garbled answer is reported as.
 const GARBLED: &str = "field 39 at offset 21: not a digit";
 
@@ -101,76 +90,6 @@ impl Default for SimulatorSettings {
     }
 }
 
-/// How often each fault befalls a request: fractions from 0 to 1, together at most 1 for payments and at most
-/// 1 for inquiries.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FaultRates {
-    /// Payment: no connection.
-    pub unreachable: f64,
-    /// Payment: refused, code 0089.
-    pub refused: f64,
-    /// Payment: no answer, but taken.
-    pub silent_then_paid: f64,
-    /// Payment: no answer, and not taken.
-    pub silent_then_not_paid: f64,
-    /// Payment: no answer, and taken only shortly before the horizon.
-    pub arrives_late: f64,
-    /// Payment: taken, answered too late.
-    pub late: f64,
-    /// Payment: connection broken, but taken.
-    pub cut_then_paid: f64,
-    /// Payment: connection broken, and not taken.
-    pub cut_then_not_paid: f64,
-    /// Payment: taken, with an answer that cannot be read.
-    pub garbled: f64,
-    /// Payment: not taken, with an unknown response code.
-    pub unknown_code: f64,
-    /// Inquiry: no answer.
-    pub inquiry_silent: f64,
-    /// Inquiry: connection broken.
-    pub inquiry_cut: f64,
-    /// Inquiry: refused, code 0089.
-    pub inquiry_refused: f64,
-}
-
-impl FaultRates {
-    fn payments(&self) -> [(f64, Payment); 10] {
-        let loses = |answer| Payment { at_bank: AtBank::Loses, answer, ..ORDINARY };
-        let executes = |answer| Payment { answer, ..ORDINARY };
-        let refuses = AtBank::Refuses(Reason::BankRefused, Some(PROVIDER_DOWN_CODE));
-        [
-            (self.unreachable, Payment { arrival: Arrival::NeverSent, ..ORDINARY }),
-            (self.refused, Payment { at_bank: refuses, ..ORDINARY }),
-            (self.silent_then_paid, executes(Answer::Never)),
-            (self.silent_then_not_paid, loses(Answer::Never)),
-            (self.arrives_late, Payment { arrival: Arrival::NearHorizon, ..executes(Answer::Never) }),
-            (self.late, executes(Answer::Late)),
-            (self.cut_then_paid, executes(Answer::Cut)),
-            (self.cut_then_not_paid, loses(Answer::Cut)),
-            (self.garbled, executes(Answer::Garbled)),
-            (self.unknown_code, loses(Answer::UnknownCode)),
-        ]
-    }
-
-    fn inquiries(&self) -> [(f64, Inquiry); 3] {
-        [
-            (self.inquiry_silent, Inquiry::Silent),
-            (self.inquiry_cut, Inquiry::Cut),
-            (self.inquiry_refused, Inquiry::Refused(Reason::BankRefused, Some(PROVIDER_DOWN_CODE))),
-        ]
-    }
-}
-
-/// The fault whose share of the rates the throw falls into.
-fn befalls<T: Copy>(rates: &[(f64, T)], throw: f64) -> Option<T> {
-    let mut end = 0.0;
-    rates.iter().find_map(|(rate, fault)| {
-        end += rate;
-        (throw < end).then_some(*fault)
-    })
-}
-
 /// Why the simulator does not open.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -201,10 +120,12 @@ impl Simulator {
             question: Question::Asks,
         };
         let (late, late_answers) = mpsc::unbounded_channel();
-        let ledger = Ledger::open(&settings.ledger_path, Arc::clone(&clock))?;
+        let random = (settings.faults.clone(), settings.seed);
+        let bank =
+            BankCore::open(&settings.ledger_path, clock, settings.population, random, profile.horizon)?;
         let places = Arc::new(Semaphore::new(settings.capacity));
         Ok(Arc::new(Self {
-            core: Arc::new(Core { settings, profile, ledger, clock, late }),
+            core: Arc::new(Core { settings, profile, bank, late }),
             places,
             late_answers: Mutex::new(Some(late_answers)),
         }))
@@ -213,12 +134,12 @@ impl Simulator {
     /// Makes every bill payable again; payments taken before stay known by their identities. Returns the
     /// number of the new generation.
     pub async fn reset(&self) -> Result<i64, LedgerError> {
-        self.core.ledger.reset().await
+        self.core.bank.reset().await
     }
 
     /// Every payment that the bank ever took, across resets, in the order of taking.
     pub async fn payments(&self) -> Result<Vec<LedgerPayment>, LedgerError> {
-        self.core.ledger.payments().await
+        self.core.bank.payments().await
     }
 }
 
@@ -280,7 +201,7 @@ impl Bank for Simulator {
     }
 
     fn lines(&self) -> Vec<LineState> {
-        let is_up = !self.core.ledger.is_broken();
+        let is_up = !self.core.bank.is_broken();
         let state = if is_up { "in this process" } else { "its ledger is broken" };
         vec![LineState {
             name: "simulator".to_owned(),
@@ -288,20 +209,20 @@ impl Bank for Simulator {
             state: state.to_owned(),
             since: None,
             in_flight: self.core.settings.capacity - self.places.available_permits(),
-            business_date: Some(self.business_date(self.core.clock.now()).to_string()),
+            business_date: Some(self.business_date(self.core.bank.now()).to_string()),
             counts: BTreeMap::new(),
             last_error: None,
         }]
     }
 
     fn place(&self, payment: Placing<'_>) -> Result<Place, NoPlace> {
-        if self.core.ledger.is_broken() {
+        if self.core.bank.is_broken() {
             return Err(NoPlace::Down);
         }
         let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| NoPlace::Full)?;
         // A gateway whose store was thrown away numbers its invoices anew, while the bank remembers: the
         // moment keeps the identities apart.
-        let identity = format!("{}-{}", payment.invoice, self.core.clock.now().as_millis());
+        let identity = format!("{}-{}", payment.invoice, self.core.bank.now().as_millis());
         Ok(Place { identity, permit, fence: None })
     }
 
@@ -326,8 +247,7 @@ impl Bank for Simulator {
 struct Core {
     settings: SimulatorSettings,
     profile: Profile,
-    ledger: Ledger,
-    clock: Arc<dyn Clock>,
+    bank: BankCore,
     late: mpsc::UnboundedSender<LateAnswer>,
 }
 
@@ -339,16 +259,9 @@ impl std::fmt::Debug for Core {
 
 impl Core {
     async fn inquire(&self, request: InquiryRequest) -> InquiryOutcome {
-        let asked_at = self.clock.now();
-        let throw =
-            || dice::hash(self.settings.seed ^ asked_at.as_millis().unsigned_abs(), request.chassis.as_str());
-        let course = match scenarios::of(&request.chassis) {
-            // A stranger's KTP number opens no scenario: the rules refuse it.
-            Some(scenario) if request.nik.as_str() == scenarios::NIK => scenario.inquiry,
-            Some(_) => Inquiry::Ordinary,
-            None if vehicles::is_documented(&request.chassis) => Inquiry::Ordinary,
-            None => befalls(&self.settings.faults.inquiries(), dice::fraction(throw()))
-                .unwrap_or(Inquiry::Ordinary),
+        let course = self.bank.inquiry_course(&request.nik, &request.chassis);
+        let throw = || {
+            hash(self.settings.seed ^ self.bank.now().as_millis().unsigned_abs(), request.chassis.as_str())
         };
         let answer_timeout = self.profile.answer_timeout;
         let delay = match course {
@@ -375,41 +288,24 @@ impl Core {
     }
 
     fn present(&self, request: &InquiryRequest) -> InquiryOutcome {
-        let InquiryRequest { invoice: _, product, nik, chassis } = request;
-        let presented =
-            match vehicles::present(product, nik, chassis, self.clock.now(), self.settings.population) {
-                Ok(presented) => presented,
-                Err(refusal) => return InquiryOutcome::Refused(refusal),
-            };
-        match self.ledger.is_paid(&presented.bill.payment_code) {
-            Ok(false) => InquiryOutcome::Presented {
+        match self.bank.show(&request.product, &request.nik, &request.chassis) {
+            Shown::Bill(presented) => InquiryOutcome::Presented {
                 bill: presented.bill,
                 payable_until: presented.payable_until,
                 terms: UpstreamTerms::default(),
             },
-            Ok(true) => InquiryOutcome::Refused(Refusal::already_paid()),
-            Err(error) => {
-                tracing::error!(%error, "the simulated bank cannot look a bill up");
-                InquiryOutcome::Unknown(Unknown::ConnectionCut)
-            }
+            Shown::Refused(refusal) => InquiryOutcome::Refused(refusal),
+            Shown::Broken => InquiryOutcome::Unknown(Unknown::ConnectionCut),
         }
     }
 
-    /// How a payment goes: by its test number, by the dice, or without incident.
     fn course(&self, request: &PaymentRequest) -> Payment {
-        if let Some(scenario) = scenarios::of(&request.chassis) {
-            return scenario.payment;
-        }
-        if vehicles::is_documented(&request.chassis) {
-            return ORDINARY;
-        }
-        let throw = dice::fraction(dice::hash(self.settings.seed, &request.identity));
-        befalls(&self.settings.faults.payments(), throw).unwrap_or(ORDINARY)
+        self.bank.payment_course(&request.chassis, &request.identity)
     }
 
     async fn pay(self: Arc<Self>, permit: OwnedSemaphorePermit, request: PaymentRequest) -> PaymentOutcome {
         let course = self.course(&request);
-        let sent_at = self.clock.now();
+        let sent_at = self.bank.now();
         if !request.may_be_sent(sent_at) || course.arrival == Arrival::NeverSent {
             return PaymentOutcome::NeverSent;
         }
@@ -442,15 +338,17 @@ impl Core {
     ) {
         let delay = match course.arrival {
             Arrival::NearHorizon => self.profile.horizon * 9 / 10,
-            _ => self.delay(|| dice::hash(self.settings.seed ^ 1, &request.identity)),
+            _ => self.delay(|| hash(self.settings.seed ^ 1, &request.identity)),
         };
         line.wait_until(sent.instant + delay).await;
 
         let truth = match course.at_bank {
             AtBank::Executes => match self.execute(&request, sent).await {
-                Ok(truth) => truth,
-                Err(Lost::WithoutTrace) => None,
-                Err(Lost::Ledger) => return,
+                Executed::Taken(taken) => Some(PaymentOutcome::Paid(paid(&request.identity, taken))),
+                Executed::Refused(refusal) => Some(PaymentOutcome::Refused(refusal)),
+                Executed::Dead => None,
+                // The bank hangs up.
+                Executed::Broken => return,
             },
             AtBank::Refuses(reason, code) => Some(PaymentOutcome::Refused(refusal(reason, code))),
             AtBank::Loses => None,
@@ -489,38 +387,18 @@ impl Core {
         }
     }
 
-    /// What the bank makes of a payment that has reached it. `None` is silence.
-    async fn execute(&self, request: &PaymentRequest, sent: Sent) -> Result<Option<PaymentOutcome>, Lost> {
-        let PaymentRequest { product, nik, chassis, .. } = request;
-        let now = self.clock.now();
-        let bill = match vehicles::present(product, nik, chassis, now, self.settings.population) {
-            Ok(presented) => presented.bill,
-            Err(refusal) => return Ok(Some(PaymentOutcome::Refused(refusal))),
-        };
-        let wrong = if bill.payment_code != request.payment_code {
-            Some(UNKNOWN_BILL_CODE)
-        } else if bill.taxes.total() != request.amount {
-            Some(WRONG_AMOUNT_CODE)
-        } else {
-            None
-        };
-        if let Some(code) = wrong {
-            return Ok(Some(PaymentOutcome::Refused(refusal(Reason::BankRefused, Some(code)))));
-        }
-        let order = Order {
+    /// What the bank makes of a payment that has reached it.
+    async fn execute(&self, request: &PaymentRequest, sent: Sent) -> Executed {
+        let request = Request {
             identity: request.identity.clone(),
-            payment_code: bill.payment_code,
             invoice: request.invoice,
+            product: request.product.clone(),
+            nik: request.nik.clone(),
+            chassis: request.chassis.clone(),
+            payment_code: request.payment_code.clone(),
             amount: request.amount,
-            sent_at: sent.at,
-            dies_at: sent.at.plus(self.profile.horizon),
-            dies: sent.instant + self.profile.horizon,
         };
-        match self.ledger.take(order).await.ok_or(Lost::Ledger)? {
-            Verdict::Taken(taken) => Ok(Some(PaymentOutcome::Paid(paid(&request.identity, taken)))),
-            Verdict::AlreadyPaid => Ok(Some(PaymentOutcome::Refused(Refusal::already_paid()))),
-            Verdict::Dead => Err(Lost::WithoutTrace),
-        }
+        self.bank.execute(&request, sent).await
     }
 
     async fn status(&self, request: PaymentRequest) -> StatusOutcome {
@@ -528,7 +406,7 @@ impl Core {
         let course = self.course(&request).status;
         let delay = match course {
             Status::Silent => answer_timeout,
-            _ => self.delay(|| dice::hash(self.settings.seed ^ 2, &request.identity)),
+            _ => self.delay(|| hash(self.settings.seed ^ 2, &request.identity)),
         };
         let give_up = Instant::now() + answer_timeout;
         if !delay.is_zero() {
@@ -538,7 +416,7 @@ impl Core {
             return StatusOutcome::Unknown(Unknown::TimedOut);
         }
         // Whatever the scenario, what this identity paid comes first: the ledger is the truth.
-        let found = self.ledger.find(request.identity.clone(), request.payment_code.clone());
+        let found = self.bank.standing(&request.identity, &request.payment_code);
         let standing = match timeout_at(give_up, found).await {
             Ok(Some(standing)) => standing,
             Ok(None) => return StatusOutcome::Unknown(Unknown::ConnectionCut),
@@ -550,7 +428,7 @@ impl Core {
             (_, Status::PayerUnknown) => StatusOutcome::PayerUnknown,
             // However late it was sent, by then it is done or dead; so this ends even if a crash took it.
             (Standing::NotFound, Status::UnderWayThenTruth)
-                if self.clock.now() <= request.send_before.plus(self.profile.horizon) =>
+                if self.bank.now() <= request.send_before.plus(self.profile.horizon) =>
             {
                 StatusOutcome::UnderWay
             }
@@ -579,21 +457,6 @@ impl Core {
     }
 }
 
-/// When a payment was sent, by both clocks.
-#[derive(Clone, Copy)]
-struct Sent {
-    at: Timestamp,
-    instant: Instant,
-}
-
-/// Why a payment got no verdict.
-enum Lost {
-    /// It died on the way; the sender hears nothing.
-    WithoutTrace,
-    /// The ledger failed, and the bank hangs up.
-    Ledger,
-}
-
 /// The sender's place on the line: given back when the answer is there, or given up.
 struct Line {
     permit: Option<OwnedSemaphorePermit>,
@@ -610,10 +473,6 @@ impl Line {
             sleep_until(moment).await;
         }
     }
-}
-
-fn refusal(reason: Reason, code: Option<&'static str>) -> Refusal {
-    Refusal { reason, bank_code: code.map(Cow::Borrowed) }
 }
 
 fn paid(identity: &str, taken: Taken) -> Paid {

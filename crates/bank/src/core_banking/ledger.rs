@@ -44,7 +44,7 @@ const READERS: usize = 4;
 /// How long another process's transaction is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 const SCHEMA: &str = "
     CREATE TABLE generation (
@@ -64,7 +64,16 @@ const SCHEMA: &str = "
         paid_at INTEGER NOT NULL,
         UNIQUE (generation, payment_code)
     ) STRICT;
-    PRAGMA user_version = 1;
+";
+
+/// A payment that was reversed leaves its bill free: its generation becomes its own number, below zero. One that
+/// is reversed before it comes is refused for ever.
+const SCHEMA_OF_REVERSALS: &str = "
+    CREATE TABLE reversal (
+        identity TEXT PRIMARY KEY,
+        at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    PRAGMA user_version = 2;
 ";
 
 /// Why the bank's ledger did not do what it was asked.
@@ -88,7 +97,7 @@ pub struct LedgerPayment {
     pub id: i64,
     /// The identity of the request.
     pub identity: String,
-    /// How many resets there had been, plus one.
+    /// How many resets there had been, plus one; below zero once it was reversed.
     pub generation: i64,
     /// The bill.
     pub payment_code: PaymentCode,
@@ -111,35 +120,35 @@ impl LedgerPayment {
 
 /// A payment to be taken. Its bill and its amount are right.
 #[derive(Clone, Debug)]
-pub(super) struct Order {
+pub(crate) struct Order {
     /// The identity of the request.
-    pub(super) identity: String,
+    pub(crate) identity: String,
     /// The bill.
-    pub(super) payment_code: PaymentCode,
+    pub(crate) payment_code: PaymentCode,
     /// The gateway's number.
-    pub(super) invoice: InvoiceNumber,
+    pub(crate) invoice: InvoiceNumber,
     /// What to take.
-    pub(super) amount: Rupiah,
+    pub(crate) amount: Rupiah,
     /// When the request was sent.
-    pub(super) sent_at: Timestamp,
+    pub(crate) sent_at: Timestamp,
     /// When it may no longer be carried out, by the wall clock …
-    pub(super) dies_at: Timestamp,
+    pub(crate) dies_at: Timestamp,
     /// … and by the monotonic one, so that no jump of the other stretches it.
-    pub(super) dies: Instant,
+    pub(crate) dies: Instant,
 }
 
 /// What the bank took, by one identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Taken {
+pub(crate) struct Taken {
     /// What was taken.
-    pub(super) amount: Rupiah,
+    pub(crate) amount: Rupiah,
     /// The bank's numbers.
-    pub(super) receipt: BankReceipt,
+    pub(crate) receipt: BankReceipt,
 }
 
 /// What came of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// Taken, now or the first time that this identity came.
     Taken(Taken),
     /// The bill is paid by another.
@@ -150,7 +159,7 @@ pub(super) enum Verdict {
 
 /// What became of an identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(crate) enum Standing {
     /// Taken.
     Taken(Taken),
     /// Not taken, and its bill is paid by another.
@@ -192,12 +201,14 @@ struct Queue {
 enum Job {
     Take(Order, oneshot::Sender<Verdict>),
     Find { identity: String, payment_code: PaymentCode, answer: oneshot::Sender<Standing> },
+    Reverse(String, oneshot::Sender<()>),
 }
 
 /// An answer that waits for its commit.
 enum Answer {
     Verdict(oneshot::Sender<Verdict>, Verdict),
     Standing(oneshot::Sender<Standing>, Standing),
+    Reversed(oneshot::Sender<()>),
 }
 
 impl Ledger {
@@ -212,7 +223,8 @@ impl Ledger {
         stable_plans(&writer)?;
         let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
         match transaction.pragma_query_value(None, "user_version", |row| row.get(0))? {
-            0 => transaction.execute_batch(SCHEMA)?,
+            0 => transaction.execute_batch(&[SCHEMA, SCHEMA_OF_REVERSALS].concat())?,
+            1 => transaction.execute_batch(SCHEMA_OF_REVERSALS)?,
             SCHEMA_VERSION => {}
             newer => return Err(LedgerError::Newer(newer)),
         }
@@ -261,6 +273,13 @@ impl Ledger {
     pub(super) async fn find(&self, identity: String, payment_code: PaymentCode) -> Option<Standing> {
         let (answer, answered) = oneshot::channel();
         self.desk.enqueue(Job::Find { identity, payment_code, answer });
+        answered.await.ok()
+    }
+
+    /// Undoes what an identity paid or may yet pay. `None`: the ledger cannot tell.
+    pub(super) async fn reverse(&self, identity: String) -> Option<()> {
+        let (answer, answered) = oneshot::channel();
+        self.desk.enqueue(Job::Reverse(identity, answer));
         answered.await.ok()
     }
 
@@ -358,6 +377,10 @@ impl Desk {
                     Job::Find { identity, payment_code, answer } => {
                         Ok(Answer::Standing(answer, book.find(&identity, &payment_code)?))
                     }
+                    Job::Reverse(identity, answer) => {
+                        book.reverse(&transaction, &identity, &*self.clock)?;
+                        Ok(Answer::Reversed(answer))
+                    }
                 })
                 .collect::<Result<Vec<_>, rusqlite::Error>>()?
         };
@@ -372,6 +395,7 @@ impl Answer {
         match self {
             Self::Verdict(answer, verdict) => drop(answer.send(verdict)),
             Self::Standing(answer, standing) => drop(answer.send(standing)),
+            Self::Reversed(answer) => drop(answer.send(())),
         }
     }
 }
@@ -384,6 +408,7 @@ struct Book<'t> {
     insert: CachedStatement<'t>,
     by_identity: CachedStatement<'t>,
     by_bill: CachedStatement<'t>,
+    is_reversed: CachedStatement<'t>,
 }
 
 impl<'t> Book<'t> {
@@ -403,19 +428,24 @@ impl<'t> Book<'t> {
                  (id, identity, generation, payment_code, invoice, amount, reference, trace, paid_at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
             )?,
-            by_identity: transaction
-                .prepare_cached("SELECT amount, reference, trace FROM payment WHERE identity = ?1")?,
+            by_identity: transaction.prepare_cached(
+                "SELECT amount, reference, trace FROM payment WHERE identity = ?1 AND generation > 0",
+            )?,
             by_bill: transaction.prepare_cached(
                 "SELECT EXISTS (SELECT 1 FROM payment WHERE generation = ?1 AND payment_code = ?2)",
             )?,
+            is_reversed: transaction
+                .prepare_cached("SELECT EXISTS (SELECT 1 FROM reversal WHERE identity = ?1)")?,
         })
     }
 
     /// Writes first and asks only where a row was in the way: nearly every payment is new.
     fn take(&mut self, order: &Order, clock: &dyn Clock) -> Result<Verdict, rusqlite::Error> {
         let now = clock.now();
-        let dead =
-            now > order.dies_at || Instant::now() > order.dies || order.sent_at < self.generation_began_at;
+        let dead = now > order.dies_at
+            || Instant::now() > order.dies
+            || order.sent_at < self.generation_began_at
+            || self.is_reversed.query_one([&order.identity], |row| row.get(0))?;
         if dead {
             return Ok(self.taken(&order.identity)?.map_or(Verdict::Dead, Verdict::Taken));
         }
@@ -436,6 +466,19 @@ impl<'t> Book<'t> {
             return Ok(Verdict::Taken(Taken { amount: order.amount, receipt }));
         }
         Ok(self.taken(&order.identity)?.map_or(Verdict::AlreadyPaid, Verdict::Taken))
+    }
+
+    fn reverse(
+        &mut self,
+        transaction: &Transaction<'_>,
+        identity: &str,
+        clock: &dyn Clock,
+    ) -> Result<(), rusqlite::Error> {
+        let sql = "INSERT INTO reversal (identity, at) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+        transaction.execute(sql, params![identity, clock.now().as_millis()])?;
+        let sql = "UPDATE payment SET generation = -id WHERE identity = ?1";
+        transaction.execute(sql, [identity])?;
+        Ok(())
     }
 
     fn find(&mut self, identity: &str, payment_code: &PaymentCode) -> Result<Standing, rusqlite::Error> {

@@ -239,7 +239,7 @@ mod tests {
 
     impl Province {
         /// Another rate for the law of a day.
-        pub(in crate::simulator) fn set_rate_from(&mut self, from: Date, rate_basis_points: i64) {
+        pub(in crate::core_banking) fn set_rate_from(&mut self, from: Date, rate_basis_points: i64) {
             let law = self.law.iter_mut().find(|law| law.from == from).unwrap();
             law.rate_basis_points = rate_basis_points;
         }

@@ -286,7 +286,7 @@ const STREETS: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulator::{scenarios, tax};
+    use crate::core_banking::{scenarios, tax};
     use std::collections::BTreeSet;
 
     fn sample() -> impl Iterator<Item = u32> {

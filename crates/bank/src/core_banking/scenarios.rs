@@ -5,7 +5,7 @@
 //! It belongs to whichever province it is asked for under. Each has its own bill, which stays paid once paid.
 //!
 //! Each scenario is one line of a table that says what happens and what an integrator reads about it; the
-//! conversation (`simulator`) knows courses, not scenarios.
+//! conversation (`simulator`, `host`) knows courses, not scenarios.
 
 use super::{
     dice,
@@ -75,7 +75,7 @@ pub fn test_numbers() -> Vec<TestNumber> {
 }
 
 /// The scenario of a chassis number, if it is a test vehicle's.
-pub(super) fn of(chassis: &ChassisNumber) -> Option<&'static Scenario> {
+pub(crate) fn of(chassis: &ChassisNumber) -> Option<&'static Scenario> {
     let rest = chassis.as_str().strip_prefix("UJI")?;
     let (number, serial) = rest.split_at_checked(3)?;
     if !(4..=19).contains(&serial.len()) || !number.bytes().all(|b| b.is_ascii_digit()) {
@@ -87,12 +87,12 @@ pub(super) fn of(chassis: &ChassisNumber) -> Option<&'static Scenario> {
 
 /// One line of the table.
 #[derive(Debug)]
-pub(super) struct Scenario {
+pub(crate) struct Scenario {
     number: u16,
     /// How the inquiry goes.
-    pub(super) inquiry: Inquiry,
+    pub(crate) inquiry: Inquiry,
     /// How the payment goes.
-    pub(super) payment: Payment,
+    pub(crate) payment: Payment,
     flaw: Flaw,
     at_inquiry: Text,
     at_payment: Option<Text>,
@@ -101,7 +101,7 @@ pub(super) struct Scenario {
 
 /// How an inquiry goes on the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Inquiry {
+pub(crate) enum Inquiry {
     /// By the rules.
     Ordinary,
     /// By the rules, but only shortly before the answer is given up.
@@ -122,20 +122,20 @@ pub(super) enum Inquiry {
 
 /// How a payment goes, in its four independent parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Payment {
+pub(crate) struct Payment {
     /// When the bank gets it.
-    pub(super) arrival: Arrival,
+    pub(crate) arrival: Arrival,
     /// What the bank does with it.
-    pub(super) at_bank: AtBank,
+    pub(crate) at_bank: AtBank,
     /// What comes back.
-    pub(super) answer: Answer,
+    pub(crate) answer: Answer,
     /// What a status question brings.
-    pub(super) status: Status,
+    pub(crate) status: Status,
 }
 
 /// When the bank gets a payment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Arrival {
+pub(crate) enum Arrival {
     /// Never, and the sender knows: no connection.
     NeverSent,
     /// At once.
@@ -146,7 +146,7 @@ pub(super) enum Arrival {
 
 /// What the bank does with a payment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AtBank {
+pub(crate) enum AtBank {
     /// Carries it out, if its rules allow.
     Executes,
     /// Refuses it.
@@ -157,7 +157,7 @@ pub(super) enum AtBank {
 
 /// What comes back from a payment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// The truth, at once.
     Prompt,
     /// The truth, shortly before it is given up.
@@ -182,7 +182,7 @@ pub(super) enum Answer {
 
 /// What a status question brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Status {
+pub(crate) enum Status {
     /// The truth.
     Truth,
     /// That the bank is at it, as long as it may be; then the truth.
@@ -209,7 +209,7 @@ enum Flaw {
 }
 
 /// A payment without incident.
-pub(super) const ORDINARY: Payment = Payment {
+pub(crate) const ORDINARY: Payment = Payment {
     arrival: Arrival::Promptly,
     at_bank: AtBank::Executes,
     answer: Answer::Prompt,
@@ -218,7 +218,7 @@ pub(super) const ORDINARY: Payment = Payment {
 
 impl Scenario {
     /// The test vehicle of a chassis number.
-    pub(super) fn vehicle(
+    pub(crate) fn vehicle(
         &self,
         product: &ProductCode,
         chassis: &ChassisNumber,

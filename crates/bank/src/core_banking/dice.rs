@@ -4,7 +4,7 @@
 //! standard library's hasher does not promise. Not for secrets.
 
 /// Spreads a number over all 64 bits (the finaliser of splitmix64).
-pub(super) const fn spread(number: u64) -> u64 {
+pub(crate) const fn spread(number: u64) -> u64 {
     let number = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -12,7 +12,7 @@ pub(super) const fn spread(number: u64) -> u64 {
 }
 
 /// A number for a text under a seed (FNV-1a, spread).
-pub(super) fn hash(seed: u64, text: &str) -> u64 {
+pub(crate) fn hash(seed: u64, text: &str) -> u64 {
     let folded = text.bytes().fold(spread(seed) ^ 0xCBF2_9CE4_8422_2325, |folded, byte| {
         (folded ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
     });
@@ -20,28 +20,28 @@ pub(super) fn hash(seed: u64, text: &str) -> u64 {
 }
 
 /// A number as a fraction: at least 0, less than 1.
-pub(super) fn fraction(number: u64) -> f64 {
+pub(crate) fn fraction(number: u64) -> f64 {
     let upper = u32::try_from(number >> 32).expect("32 bits are left");
     f64::from(upper) / (f64::from(u32::MAX) + 1.0)
 }
 
 /// A row of throws from one beginning.
-pub(super) struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
     /// The row that belongs to `beginning`.
-    pub(super) const fn from(beginning: u64) -> Self {
+    pub(crate) const fn from(beginning: u64) -> Self {
         Self(beginning)
     }
 
     /// A number below `end`.
-    pub(super) const fn below(&mut self, end: u64) -> u64 {
+    pub(crate) const fn below(&mut self, end: u64) -> u64 {
         self.0 = spread(self.0);
         self.0 % end
     }
 
     /// One of several.
-    pub(super) fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+    pub(crate) fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
         let index = self.below(choices.len() as u64);
         &choices[usize::try_from(index).expect("an index is below a length")]
     }

@@ -105,11 +105,11 @@ pub enum Assessment {
 
 /// What a Samsat presents.
 #[derive(Debug)]
-pub(super) struct Presented {
+pub(crate) struct Presented {
     /// The bill.
-    pub(super) bill: Bill,
+    pub(crate) bill: Bill,
     /// When its payment code dies, where the province says so.
-    pub(super) payable_until: Option<Timestamp>,
+    pub(crate) payable_until: Option<Timestamp>,
 }
 
 /// The bill of a vehicle at this moment, whether or not it is paid; or why there is none.
