@@ -1,0 +1,26 @@
+//! Any message that a spec can write: it is read back as it was, and damage to its bytes is an error or another
+//! whole message.
+#![no_main]
+
+use iso8583::{Mti, Spec};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let [which, mti, at_high, at_low, with, choices @ ..] = data else { return };
+    let names: Vec<_> = Spec::builtin_names().collect();
+    let spec = Spec::builtin(names[usize::from(*which) % names.len()]).expect("it is shipped");
+    let types = ["0200", "0210", "0220", "0230", "0400", "0430", "0800", "0810"];
+    let mti = Mti::parse(types[usize::from(*mti) % types.len()]).expect("a message type");
+    let mut choices = choices.iter();
+    let message = spec.sample(mti, |ways| usize::from(*choices.next().unwrap_or(&0)) % ways);
+    let mut bytes = Vec::new();
+    spec.encode(&message, &mut bytes).expect("a sample can be written");
+    assert_eq!(spec.decode(&bytes).expect("what was written can be read"), message);
+    let at = (usize::from(*at_high) << 8 | usize::from(*at_low)) % bytes.len();
+    bytes[at] = *with;
+    if let Ok(other) = spec.decode(&bytes) {
+        let mut again = Vec::new();
+        spec.encode(&other, &mut again).expect("what was read can be written");
+        assert_eq!(again, bytes);
+    }
+});
