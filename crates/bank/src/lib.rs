@@ -5,6 +5,8 @@
 //! byte left makes a request "never sent".
 
 mod core_banking;
+pub mod frame;
+pub mod profile;
 pub mod simulator;
 
 use domain::{

@@ -134,7 +134,7 @@ impl BankCore {
             None if vehicles::is_documented(chassis) => Inquiry::Ordinary,
             None => {
                 let throw = hash(self.seed ^ self.now().as_millis().unsigned_abs(), chassis.as_str());
-                befalls(&self.faults.inquiries(), dice::fraction(throw)).unwrap_or(Inquiry::Ordinary)
+                befalls(&self.faults.inquiries(), fraction(throw)).unwrap_or(Inquiry::Ordinary)
             }
         }
     }
