@@ -1,11 +1,11 @@
 //! The conversation without incident, and with each of the host's faults.
 
-use crate::kit::{Fixture, PATIENCE, profile};
+use crate::kit::{Fixture, Now, PATIENCE};
 use bank::{
     Bank, InquiryOutcome, NoPlace, PaymentOutcome, Placing, StatusOutcome, Unknown, host::HostFaults,
     profile::LineProfile,
 };
-use domain::{InvoiceNumber, Reason, Rupiah, Timestamp, record::IncidentKind};
+use domain::{Clock, InvoiceNumber, Reason, Rupiah, Timestamp, record::IncidentKind};
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -205,7 +205,7 @@ async fn every_fault_leaves_the_truth_to_be_asked_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn garbled_answers_of_every_kind_settle_nothing_by_themselves() {
     let f = Fixture::new("contoh-37-80").await;
-    for turn in 0..24 {
+    for turn in 0..10 {
         f.until("the line is up", |f| f.bank.lines()[0].is_up).await;
         let bill = f.bill(f.test_number(407, &format!("{turn:04}"))).await;
         let (request, outcome) = f.pay(&bill).await;
@@ -216,8 +216,13 @@ async fn garbled_answers_of_every_kind_settle_nothing_by_themselves() {
             PaymentOutcome::Refused(_) | PaymentOutcome::NeverSent => false,
         };
         assert!(is_honest, "{turn}: {outcome:?}");
-        f.until("the line is up", |f| f.bank.lines()[0].is_up).await;
-        assert!(matches!(f.bank.status(request).await, StatusOutcome::Paid(_)), "{turn}");
+        // The line may be about to break.
+        let asking = async {
+            while !matches!(f.bank.status(request.clone()).await, StatusOutcome::Paid(_)) {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("{turn}: the truth is found"));
     }
     assert!(f.count("garbled") > 0);
 }
@@ -347,18 +352,12 @@ async fn a_line_that_goes_silent_is_tested_and_replaced() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_bank_begins_a_new_day() {
     let f = Fixture::new("contoh-37-80").await;
-    let today = crate::kit::Now;
-    let today = domain::Clock::now(&today).date_in_jakarta();
-    assert_eq!(f.bank.business_date(domain::Clock::now(&crate::kit::Now)), today);
+    let today = Now.now().date_in_jakarta();
+    assert_eq!(f.bank.business_date(Now.now()), today);
     f.host.cut_over(today.next());
-    f.until("the day is told", |f| {
-        f.bank.business_date(domain::Clock::now(&crate::kit::Now)) == today.next()
-    })
-    .await;
+    f.until("the day is told", |f| f.bank.business_date(Now.now()) == today.next()).await;
     let bill = f.bill(f.documented()).await;
     let (place, _) = f.begin(&bill);
     let settlement = place.identity.split('-').nth(4).unwrap().to_owned();
     assert_eq!(settlement, today.next().date().strftime("%m%d").to_string());
-    let other = profile("contoh-37-80");
-    assert_eq!(other.name, "contoh-37-80");
 }

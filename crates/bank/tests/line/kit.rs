@@ -77,7 +77,6 @@ pub struct Fixture {
     pub host: Arc<Host>,
     pub bank: Arc<Iso8583Bank>,
     pub desk: Arc<TestDesk>,
-    pub address: SocketAddr,
     next_invoice: AtomicI64,
     stop: CancellationToken,
     _directory: TempDir,
@@ -109,7 +108,7 @@ impl Fixture {
         let desk = Arc::new(TestDesk::default());
         bank.open(Arc::clone(&desk) as Arc<dyn Desk>);
         let next_invoice = AtomicI64::new(100_000_000_000);
-        let fixture = Self { host, bank, desk, address, next_invoice, stop, _directory: directory };
+        let fixture = Self { host, bank, desk, next_invoice, stop, _directory: directory };
         fixture.until("the line is up", |fixture| fixture.bank.lines()[0].is_up).await;
         fixture
     }
