@@ -210,6 +210,12 @@ impl Host {
     }
 }
 
+/// What a host has been paid, from its ledger's file, whether or not it runs.
+pub async fn read_ledger(path: &Path, clock: Arc<dyn Clock>) -> Result<Vec<LedgerPayment>, LedgerError> {
+    let none = (FaultRates::default(), 0);
+    BankCore::open(path, clock, 0, none, std::time::Duration::ZERO)?.payments().await
+}
+
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
