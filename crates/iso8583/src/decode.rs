@@ -28,20 +28,38 @@ fn wrong(field: impl Into<Option<Path>>, offset: usize, rule: Rule) -> DecodeErr
     DecodeError { field: field.into(), offset, rule }
 }
 
+fn message_type(reader: &mut Reader<'_>) -> Result<Mti, DecodeError> {
+    let digits = reader.take(4).map_err(|rule| wrong(None, 0, rule))?;
+    let digits = digits.try_into().expect("four were taken");
+    Mti::from_digits(digits).ok_or_else(|| wrong(None, 0, Rule::NotAMessageType))
+}
+
 impl Spec {
     /// Reads a message, the whole of `bytes`.
     pub fn decode(&self, bytes: &[u8]) -> Result<Message, DecodeError> {
         let mut reader = Reader { bytes, offset: 0 };
-        let digits = reader.take(4).map_err(|rule| wrong(None, 0, rule))?;
-        let digits = digits.try_into().expect("four were taken");
-        let Some(mti) = Mti::from_digits(digits) else { return Err(wrong(None, 0, Rule::NotAMessageType)) };
-        let mut message = Message::new(mti);
+        let mut message = Message::new(message_type(&mut reader)?);
+        self.read_fields(&mut reader, &mut message)?;
+        Ok(message)
+    }
+
+    /// Reads a message of which something is wrong as far as that: whatever stands before it. Good for telling
+    /// whose message it is, and for nothing else.
+    pub fn decode_beginning(&self, bytes: &[u8]) -> Option<Message> {
+        let mut reader = Reader { bytes, offset: 0 };
+        let mut message = Message::new(message_type(&mut reader).ok()?);
+        // What it is that is wrong, `decode` tells.
+        let _wrong = self.read_fields(&mut reader, &mut message);
+        Some(message)
+    }
+
+    fn read_fields(&self, reader: &mut Reader<'_>, message: &mut Message) -> Result<(), DecodeError> {
         let bitmap_at = reader.offset;
-        let first = self.bitmap(&mut reader).map_err(|rule| wrong(None, bitmap_at, rule))?;
+        let first = self.bitmap(reader).map_err(|rule| wrong(None, bitmap_at, rule))?;
         let mut bits = u128::from(first) << 64;
         if first >> 63 == 1 {
             let at = reader.offset;
-            let second = self.bitmap(&mut reader).map_err(|rule| wrong(None, at, rule))?;
+            let second = self.bitmap(reader).map_err(|rule| wrong(None, at, rule))?;
             if second == 0 {
                 return Err(wrong(None, at, Rule::EmptyBitmap));
             }
@@ -55,10 +73,10 @@ impl Spec {
             let Some(field) = self.field(number) else {
                 return Err(wrong(Path::from(number), bitmap_at, Rule::UnknownField));
             };
-            read_field(number, field, &mut reader, &mut message)?;
+            read_field(number, field, reader, message)?;
         }
-        match bytes.len() - reader.offset {
-            0 => Ok(message),
+        match reader.bytes.len() - reader.offset {
+            0 => Ok(()),
             count => Err(wrong(None, reader.offset, Rule::TrailingBytes { count })),
         }
     }
