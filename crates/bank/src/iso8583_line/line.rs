@@ -24,7 +24,7 @@ use crate::{
     Holds, LineState, Unknown,
     breaker::Breaker,
     core_banking::hash,
-    frame::Frame,
+    frame::{Frame, FrameError},
     profile::{Meaning, Operation, Part, Value, Values},
 };
 use bytes::BytesMut;
@@ -549,8 +549,10 @@ impl Line {
             match ended.run_until_cancelled(frames.next()).await {
                 None => break Ok(()),
                 Some(None) => break Err("the bank closed the connection".to_owned()),
+                Some(Some(Err(FrameError::Io(error)))) => break Err(format!("failed to read: {error}")),
                 Some(Some(Err(error))) => {
                     self.count(Count::Garbled);
+                    self.raise(IncidentKind::Garbled, &error.to_string());
                     break Err(error.to_string());
                 }
                 Some(Some(Ok(bytes))) => {
