@@ -86,6 +86,15 @@ impl Message {
         self.put(field, Value::Own(span));
     }
 
+    /// Sets a field of bytes that are made while they are kept.
+    pub(crate) fn set_each(&mut self, field: u8, bytes: impl Iterator<Item = u8>) {
+        let start = self.bytes.len();
+        self.bytes.extend(bytes);
+        let span = self.span_from(start);
+        self.parts.retain(|part| part.field != field);
+        self.put(field, Value::Own(span));
+    }
+
     pub(crate) fn set_part(&mut self, field: u8, name: Arc<str>, bytes: &[u8]) {
         let span = self.keep(bytes);
         let known = self.parts.iter_mut().find(|part| part.field == field && part.name == name);
@@ -104,6 +113,10 @@ impl Message {
     fn keep(&mut self, bytes: &[u8]) -> Span {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
+        self.span_from(start)
+    }
+
+    fn span_from(&self, start: usize) -> Span {
         let offset = |at: usize| u32::try_from(at).expect("a message is far below four gigabytes");
         Span { start: offset(start), end: offset(self.bytes.len()) }
     }

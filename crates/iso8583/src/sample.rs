@@ -111,7 +111,7 @@ fn character(kind: Kind, place: usize, choose: &mut impl FnMut(usize) -> usize) 
         Kind::Digits | Kind::SignedDigits => one_of(b"0123456789", choose),
         Kind::Letters => one_of(b"ABCMXYZabcxyz", choose),
         Kind::LettersAndDigits => one_of(b"ABCXYZabcxyz0123456789", choose),
-        Kind::Track => one_of(b"0123456789=D^?", choose),
+        Kind::Track => one_of(b"0123456789:;<=>?D", choose),
         Kind::Printable => b' ' + u8::try_from(choose(95)).expect("below 95"),
         Kind::Bytes => u8::try_from(choose(256)).expect("below 256"),
     }
