@@ -6,6 +6,8 @@
 
 mod core_banking;
 pub mod frame;
+pub mod host;
+pub mod iso8583_line;
 pub mod profile;
 pub mod simulator;
 

@@ -105,6 +105,12 @@ impl BusinessDate {
         Date::new(year, month, day).ok().map(Self)
     }
 
+    /// The day after.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.tomorrow().unwrap_or(self.0))
+    }
+
     /// Midnight in Jakarta at which the day begins.
     pub fn begins_at(self) -> Timestamp {
         let midnight = self.0.to_datetime(jiff::civil::Time::midnight());

@@ -1,5 +1,6 @@
 //! The operator's commands, one file each. All work beside a running gateway.
 
+pub mod bank;
 pub mod config;
 pub mod deposit;
 pub mod incident;
@@ -27,6 +28,11 @@ pub async fn migrate(place: &Place) -> anyhow::Result<()> {
     let facts = serde_json::json!({ "database": database });
     output::done(place.json, format!("{database} is ready."), &facts);
     Ok(())
+}
+
+/// How this program was called.
+pub fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "esamsat".to_owned())
 }
 
 /// Who is answerable for what is booked.

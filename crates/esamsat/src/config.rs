@@ -2,7 +2,7 @@
 
 use crate::output::Fault;
 use anyhow::{Context, bail};
-use bank::simulator::SimulatorSettings;
+use bank::{iso8583_line::LineSettings, profile::LineProfile, simulator::SimulatorSettings};
 use clap::Args;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// Where things are; taken by every command.
@@ -104,6 +105,9 @@ pub struct Config {
     pub lease_after_ms: u64,
     /// Who is asked for bills and payments, by name.
     pub upstream: BTreeMap<String, Upstream>,
+    /// Where the configuration's file is, and files that it names.
+    #[serde(skip)]
+    folder: PathBuf,
 }
 
 /// The address of a PostgreSQL database. A password in it is shown nowhere.
@@ -182,6 +186,8 @@ pub enum LogFormat {
 pub enum Upstream {
     /// The simulated Samsat and bank, in process, with a ledger file of its own.
     Simulator(SimulatorSettings),
+    /// A bank behind ISO 8583 lines.
+    Iso8583(LineSettings),
 }
 
 impl Default for Config {
@@ -202,6 +208,7 @@ impl Default for Config {
             pending_long_after_s: 3_600,
             lease_after_ms: 10_000,
             upstream: BTreeMap::new(),
+            folder: PathBuf::new(),
         }
     }
 }
@@ -246,7 +253,9 @@ impl Config {
                 path.display()
             ))
         })?;
-        toml::from_str(&text).map_err(|error| {
+        let read: Result<Self, _> = toml::from_str(&text);
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        read.map(|config| Self { folder, ..config }).map_err(|error| {
             let line = error.span().map_or(0, |span| 1 + text[..span.start].matches('\n').count());
             anyhow::anyhow!(
                 "failed to read the configuration {}, line {line}: {}",
@@ -275,8 +284,15 @@ impl Config {
         } else if self.database_password_file.is_some() {
             bail!("database_password_file is set, and database is not; set both, or neither");
         }
-        for (name, Upstream::Simulator(settings)) in &self.upstream {
-            settings.check().with_context(|| format!("upstream {name}"))?;
+        for (name, upstream) in &self.upstream {
+            match upstream {
+                Upstream::Simulator(settings) => {
+                    settings.check().with_context(|| format!("upstream {name}"))?
+                }
+                Upstream::Iso8583(settings) => {
+                    self.check_line(settings).with_context(|| format!("upstream {name}"))?;
+                }
+            }
         }
         if let Err(error) = self.log.parse::<tracing_subscriber::filter::Targets>() {
             bail!("log is {:?}: {error}; write for example \"info\" or \"info,engine=debug\"", self.log);
@@ -315,6 +331,60 @@ impl Config {
         Ok(store_postgres::Address::parse(&url.0, password.as_deref())?)
     }
 
+    fn check_line(&self, settings: &LineSettings) -> anyhow::Result<()> {
+        let mut settings = settings.clone();
+        self.resolve_paths(&mut settings);
+        settings.check().map_err(anyhow::Error::msg)?;
+        let profile = self.line_profile(&settings.profile)?;
+        // A line stays up from sign-on on; what is asked on it must fit between its echo tests.
+        if profile.echo_after < Duration::from_secs(1) {
+            bail!("profile {}: echo_after_ms must be at least 1000", profile.name);
+        }
+        Ok(())
+    }
+
+    /// File names in a line's settings are relative to the configuration's.
+    pub fn resolve_paths(&self, settings: &mut LineSettings) {
+        for tls in settings.line.iter_mut().filter_map(|line| line.tls.as_mut()) {
+            tls.ca_file = self.folder.join(&tls.ca_file);
+            for file in [&mut tls.certificate_file, &mut tls.key_file].into_iter().flatten() {
+                *file = self.folder.join(&*file);
+            }
+        }
+    }
+
+    /// A line's dialect: one that is shipped, or a file.
+    pub fn line_profile(&self, name: &str) -> anyhow::Result<LineProfile> {
+        if let Some(profile) = LineProfile::builtin(name) {
+            return Ok(profile);
+        }
+        let path = self.folder.join(name);
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            let shipped: Vec<_> = LineProfile::builtin_names().collect();
+            Fault::Unavailable(format!(
+                "failed to read the profile {}: {error}; name a file, or one that is shipped: {}",
+                path.display(),
+                shipped.join(", ")
+            ))
+        })?;
+        LineProfile::from_toml(&text).map_err(|error| {
+            anyhow::anyhow!("the profile {}, line {}: {}", path.display(), error.line, error.message)
+        })
+    }
+
+    /// The name of the first upstream; the demo's if there is none.
+    pub fn first_upstream(&self) -> &str {
+        self.upstream.keys().next().map_or(crate::demo::UPSTREAM, String::as_str)
+    }
+
+    /// All simulated banks, by name.
+    pub fn simulators(&self) -> impl Iterator<Item = (&String, &SimulatorSettings)> {
+        self.upstream.iter().filter_map(|(name, upstream)| match upstream {
+            Upstream::Simulator(settings) => Some((name, settings)),
+            Upstream::Iso8583(_) => None,
+        })
+    }
+
     /// The ledger file of a simulated bank.
     pub fn bank_ledger(&self, upstream: &str) -> PathBuf {
         self.data.join(format!("bank-{upstream}.sqlite"))
@@ -322,9 +392,8 @@ impl Config {
 
     /// The name and settings of the simulated bank that the sandbox commands speak of.
     pub fn simulator(&self) -> (String, SimulatorSettings) {
-        let configured = self.upstream.iter().next();
-        match configured {
-            Some((name, Upstream::Simulator(settings))) => (name.clone(), settings.clone()),
+        match self.simulators().next() {
+            Some((name, settings)) => (name.clone(), settings.clone()),
             None => (crate::demo::UPSTREAM.to_owned(), SimulatorSettings::default()),
         }
     }

@@ -6,7 +6,10 @@ use crate::{
     output::{line, rupiah},
     serve,
 };
-use bank::simulator::SimulatorSettings;
+use bank::{
+    iso8583_line::{LineSettings, OneLine},
+    simulator::SimulatorSettings,
+};
 use clap::Args;
 use domain::{Account, AgentCode, Environment, Rupiah, Secret, Username, command::AddPartner};
 use engine::{Ids, operate::Operations};
@@ -26,14 +29,24 @@ pub struct Arguments {
     /// Where to listen
     #[arg(long, env = "ESAMSAT_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     listen: SocketAddr,
+    /// Ask a bank behind an ISO 8583 line, such as `esamsat bank-host --profile demo`, and not the simulator
+    #[arg(long, value_name = "ADDRESS")]
+    bank: Option<SocketAddr>,
 }
 
 /// Prepares the sandbox, says how to use it, and serves.
 pub async fn run(place: &Place, arguments: Arguments) -> anyhow::Result<()> {
     let mut config = Config::load(place)?;
     config.listen = arguments.listen;
+    if arguments.bank.is_some() && place.data.is_none() {
+        // The other demo's products are the simulator's.
+        config.data = "esamsat-demo-line".into();
+    }
     if config.upstream.is_empty() {
-        config.upstream.insert(UPSTREAM.to_owned(), Upstream::Simulator(demo_bank()));
+        match arguments.bank {
+            None => config.upstream.insert(UPSTREAM.to_owned(), Upstream::Simulator(demo_bank())),
+            Some(address) => config.upstream.insert(LINE.to_owned(), Upstream::Iso8583(demo_line(address))),
+        };
         // Short enough to see a silent bank's payment PENDING, and to watch it settle.
         config.answer_within_ms = 2_500;
         config.send_within_ms = 2_000;
@@ -47,13 +60,29 @@ pub async fn run(place: &Place, arguments: Arguments) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let store = gateway::create_store(&config).await?;
     let operations = gateway::operations_on(Arc::clone(&store));
-    gateway::seed_sandbox_products(&operations, &config.simulator().0).await?;
+    gateway::seed_sandbox_products(&operations, config.first_upstream()).await?;
     let deposit = seed_partner(&operations).await?;
     operations.close().await;
     let engine = gateway::start(&config, store).await?;
     let signals = serve::Signals::listen()?;
     greet(address, &config, deposit);
     serve::until_stopped(&config, engine, listener, signals).await
+}
+
+/// The name of the demo's bank behind a line.
+const LINE: &str = "bank";
+
+fn demo_line(address: SocketAddr) -> LineSettings {
+    LineSettings {
+        profile: "demo".to_owned(),
+        in_flight_max: 256,
+        lines_held: 1,
+        line: vec![OneLine {
+            terminal: "ESAM0001".to_owned(),
+            addresses: vec![address.to_string()],
+            tls: None,
+        }],
+    }
 }
 
 /// Answers at once, and settles what is pending while one watches.
@@ -87,7 +116,7 @@ fn greet(address: SocketAddr, config: &Config, deposit: Rupiah) {
     let deposit = rupiah(deposit);
     let url = format!("http://{address}/json/esamsat");
     let login = format!("-d username={USERNAME} -d password={PASSWORD}");
-    let program = std::env::args().next().unwrap_or_else(|| "esamsat".to_owned());
+    let program = crate::commands::program();
     // Quoted for a shell where that is needed.
     let data = config.data.display().to_string();
     let is_plain = data.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));

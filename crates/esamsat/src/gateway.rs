@@ -6,7 +6,11 @@ use crate::{
     output::Fault,
 };
 use anyhow::Context;
-use bank::simulator::{OpenError, Simulator, SimulatorSettings};
+use bank::{
+    Bank,
+    iso8583_line::{Iso8583Bank, LineSettings},
+    simulator::{OpenError, Simulator, SimulatorSettings},
+};
 use domain::Environment;
 use engine::{Engine, Ids, Settings, SystemClock, operate::Operations};
 use std::{fs, path::Path, sync::Arc, time::Duration};
@@ -63,8 +67,9 @@ pub fn operations_on(store: Arc<dyn Store>) -> Operations {
 pub fn upstreams(config: &Config) -> anyhow::Result<Vec<engine::Upstream>> {
     let mut upstreams = Vec::new();
     for (name, upstream) in &config.upstream {
-        let bank = match upstream {
+        let bank: Arc<dyn Bank> = match upstream {
             Upstream::Simulator(settings) => simulator(config, name, settings.clone())?,
+            Upstream::Iso8583(settings) => bank_behind_lines(config, name, settings.clone())?,
         };
         upstreams.push(engine::Upstream { name: name.clone(), bank });
     }
@@ -83,6 +88,17 @@ pub fn simulator(config: &Config, name: &str, settings: SimulatorSettings) -> an
         ))
         .into(),
     })
+}
+
+fn bank_behind_lines(
+    config: &Config,
+    name: &str,
+    mut settings: LineSettings,
+) -> anyhow::Result<Arc<Iso8583Bank>> {
+    config.resolve_paths(&mut settings);
+    let profile = config.line_profile(&settings.profile)?;
+    Iso8583Bank::new(name, profile, settings, Arc::new(SystemClock))
+        .map_err(|what| anyhow::anyhow!("upstream {name}: {what}"))
 }
 
 /// The four documented products in the sandbox, unless there are any.
@@ -128,9 +144,13 @@ pub async fn start(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Arc
         pending_long_after: Duration::from_secs(config.pending_long_after_s),
         ..Settings::default()
     };
+    let registered = store.upstreams().await?;
+    let is_simulated = |id| {
+        let name = registered.iter().find(|(_, known)| *known == id).map(|(name, _)| name.as_str());
+        name.is_some_and(|name| matches!(config.upstream.get(name), Some(Upstream::Simulator(_))))
+    };
     let live_on_simulator = store.products().await?.into_iter().any(|product| {
-        // Today every upstream is simulated.
-        product.environment == Environment::Live && product.on
+        product.environment == Environment::Live && product.on && is_simulated(product.upstream)
     });
     if live_on_simulator {
         tracing::warn!("a live product is ON and its upstream is simulated: nothing that it pays is real");

@@ -3,6 +3,7 @@
 //! stdout is data, stderr the rest. Exit codes: 0 done; 1 failed, or something is off; 2 wrong usage;
 //! 3 what was named does not exist; 4 a rule forbids it; 5 cannot be reached or opened now.
 
+mod bank_host;
 mod bench;
 mod commands;
 mod config;
@@ -67,6 +68,11 @@ enum Command {
     Incident(commands::incident::Command),
     /// Re-prove the ledger from its postings, and the invoices against it.
     Verify,
+    /// The lines to the banks of a running gateway, and messages in a dialect.
+    #[command(subcommand)]
+    Bank(commands::bank::Command),
+    /// Run a bank at the other end of an ISO 8583 line, to try a gateway against.
+    BankHost(bank_host::Arguments),
     /// The simulated Samsat and bank.
     #[command(subcommand)]
     Sandbox(commands::sandbox::Command),
@@ -85,6 +91,7 @@ fn main() -> ExitCode {
         // One thread is enough for what asks the database a question or two.
         Command::Demo(_)
         | Command::Serve(_)
+        | Command::BankHost(_)
         | Command::Copy(_)
         | Command::Bench(_)
         | Command::BenchReference => tokio::runtime::Builder::new_multi_thread(),
@@ -122,6 +129,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Pending(command) => commands::pending::run(&place, command).await?,
         Command::Incident(command) => commands::incident::run(&place, command).await?,
         Command::Verify => return commands::verify::run(&place).await,
+        Command::Bank(command) => commands::bank::run(&place, command).await?,
+        Command::BankHost(host) => bank_host::run(&place, host).await?,
         Command::Sandbox(command) => commands::sandbox::run(&place, command).await?,
         Command::Bench(bench) => bench::run(bench, place.json).await?,
         Command::Country(country) => return bench::country::run(&place, country).await,

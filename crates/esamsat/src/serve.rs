@@ -32,15 +32,14 @@ pub async fn run(place: &Place, arguments: Arguments) -> anyhow::Result<()> {
     }
     if config.upstream.is_empty() {
         bail!(
-            "the configuration names no upstream; add [upstream.simulator] with kind = \"simulator\" to the file \
-             named with --config, or run the ready sandbox with `esamsat demo`"
+            "the configuration names no upstream; add [upstream.simulator] with kind = \"simulator\", or a bank with \
+             kind = \"iso8583\", to the file named with --config, or run the ready sandbox with `esamsat demo`"
         );
     }
     gateway::start_logging(&config, config.log_format);
     let store = gateway::open_store(&config).await?;
-    let (name, _) = config.simulator();
     let operations = gateway::operations_on(Arc::clone(&store));
-    gateway::seed_sandbox_products(&operations, &name).await?;
+    gateway::seed_sandbox_products(&operations, config.first_upstream()).await?;
     operations.close().await;
     let listener = listen(config.listen)?;
     let address = listener.local_addr().context("failed to learn the own address")?;
@@ -66,7 +65,8 @@ impl Signals {
         })
     }
 
-    async fn first(&mut self) {
+    /// Resolves with the first of them.
+    pub async fn first(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -124,6 +124,8 @@ fn describe_metrics() {
     counter!("esamsat_late_answers_total", "Answers that came after their requests had been given up");
     counter!("esamsat_incidents_total", "Incidents raised, repetitions included, by kind");
     counter!("esamsat_contradictions_total", "Times that the bank contradicted a final state");
+    gauge!("esamsat_line_up", "Whether a bank line is signed on");
+    counter!("esamsat_line_messages_total", "Messages on a bank line, by what became of them");
     gauge!("esamsat_journal_waiting", "Commands waiting to be written");
     histogram!("esamsat_journal_batch_commands", "Commands written in one transaction");
 }

@@ -87,6 +87,7 @@ enum Route {
     Live,
     Ready,
     Metrics,
+    Lines,
     Index,
     Unknown,
 }
@@ -103,6 +104,7 @@ impl Route {
             "/health/live" => Self::Live,
             "/health/ready" => Self::Ready,
             "/metrics" => Self::Metrics,
+            "/lines" => Self::Lines,
             "" => Self::Index,
             _ => Self::Unknown,
         }
@@ -115,6 +117,7 @@ impl Route {
             Self::Live => "live",
             Self::Ready => "ready",
             Self::Metrics => "metrics",
+            Self::Lines => "lines",
             Self::Index => "index",
             Self::Unknown => "unknown",
         }
@@ -227,12 +230,14 @@ impl Router {
             }
             Route::Live => operations::live(),
             Route::Ready => operations::ready(face).await,
-            Route::Metrics => {
+            Route::Metrics | Route::Lines => {
                 // Forwarded by a proxy that is not configured: the peer is not who asks.
                 let is_forwarded = head.headers.contains_key("x-forwarded-for") && client == arrival.peer;
-                operations::metrics(face, client)
-                    .filter(|_| !is_forwarded)
-                    .unwrap_or_else(|| Outcome::transport(Reason::PathUnknown))
+                let told = match route {
+                    Route::Lines => operations::lines(face, client),
+                    _ => operations::metrics(face, client),
+                };
+                told.filter(|_| !is_forwarded).unwrap_or_else(|| Outcome::transport(Reason::PathUnknown))
             }
             Route::Index => operations::index(),
             Route::Unknown => Outcome::transport(Reason::PathUnknown),

@@ -34,10 +34,15 @@ impl Dice {
         Self(beginning)
     }
 
+    /// A number.
+    pub(crate) const fn throw(&mut self) -> u64 {
+        self.0 = spread(self.0);
+        self.0
+    }
+
     /// A number below `end`.
     pub(crate) const fn below(&mut self, end: u64) -> u64 {
-        self.0 = spread(self.0);
-        self.0 % end
+        self.throw() % end
     }
 
     /// One of several.

@@ -178,7 +178,7 @@ fn find(
 }
 
 /// Whether a chassis number is the partner document's, whose payments never meet a random fault.
-pub(super) fn is_documented(chassis: &ChassisNumber) -> bool {
+pub(crate) fn is_documented(chassis: &ChassisNumber) -> bool {
     chassis.as_str() == DOCUMENTED_CHASSIS
 }
 

@@ -186,6 +186,19 @@ impl LineProfile {
         Ok(Answer { code, values })
     }
 
+    /// The values of an answer whose request is not known: what was echoed, as it is, and what it adds.
+    pub fn read_unasked(&self, operation: Operation, answer: &Message) -> Option<Values> {
+        let dialog = self.dialogs.get(&operation)?;
+        let mut values = Values::new();
+        let echoed = dialog.fields.iter().filter(|(path, _)| dialog.echo.contains(&path.field));
+        for (path, template) in echoed.chain(&dialog.answer) {
+            if let Some(text) = answer.get(path.clone()) {
+                self.read(path, template, text, &mut values).ok()?;
+            }
+        }
+        Some(values)
+    }
+
     fn read(
         &self,
         path: &Path,

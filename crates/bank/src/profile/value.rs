@@ -245,7 +245,23 @@ impl Values {
 
     /// Sets the local time and date that belong to the transmission time, of whichever year it is.
     pub fn set_local_of_transmission(&mut self, now: Timestamp) -> Result<(), Malformed> {
-        let text = self.need(Value::Transmission)?;
+        let moment = self.transmitted(now).ok_or(Value::Transmission)?;
+        let local =
+            moment.checked_add(jiff::Span::new().hours(JAKARTA_HOURS)).map_err(|_| Value::Transmission)?;
+        self.set(Value::LocalTime, local.strftime("%H%M%S").to_string());
+        self.set(Value::LocalDate, local.strftime("%m%d").to_string());
+        Ok(())
+    }
+
+    /// When the message was first made.
+    pub fn transmitted_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let zoned = self.transmitted(now)?.to_zoned(TimeZone::UTC).ok()?;
+        Some(Timestamp::from_millis(zoned.timestamp().as_millisecond()))
+    }
+
+    /// The transmission time, GMT, of whichever year it is.
+    fn transmitted(&self, now: Timestamp) -> Option<DateTime> {
+        let text = self.get(Value::Transmission)?;
         let year = now.in_jakarta().year();
         // One of the last days of December may be asked about in January.
         let of = |year: i16| {
@@ -253,12 +269,7 @@ impl Values {
             parsed.and_then(|parsed| parsed.to_datetime()).ok()
         };
         let is_near = |moment: &DateTime| (*moment - jiff::Span::new().days(2)) <= gmt(now.in_jakarta());
-        let moment = of(year).filter(is_near).or_else(|| of(year - 1)).ok_or(Value::Transmission)?;
-        let local =
-            moment.checked_add(jiff::Span::new().hours(JAKARTA_HOURS)).map_err(|_| Value::Transmission)?;
-        self.set(Value::LocalTime, local.strftime("%H%M%S").to_string());
-        self.set(Value::LocalDate, local.strftime("%m%d").to_string());
-        Ok(())
+        of(year).filter(is_near).or_else(|| of(year - 1))
     }
 
     /// Sets the bank's business day.

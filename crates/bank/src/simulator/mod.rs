@@ -32,7 +32,7 @@ use crate::{
     Bank, Desk, InquiryOutcome, InquiryRequest, LateAnswer, LineState, NoPlace, Paid, PaymentOutcome,
     PaymentRequest, Place, Placing, Profile, Question, StatusOutcome, Terminals, Unknown,
 };
-use domain::{BusinessDate, Clock, InvoiceNumber, Reason, Refusal, Rupiah, Timestamp, UpstreamTerms};
+use domain::{BusinessDate, Clock, InvoiceNumber, Rupiah, Timestamp, UpstreamTerms};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use std::{

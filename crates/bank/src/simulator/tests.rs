@@ -1,7 +1,7 @@
 //! The simulator as an upstream: every test number, the ledger across deaths and resets, the horizon.
 
 use super::{scenarios::Finally, *};
-use domain::{Bill, ChassisNumber, Nik, PaymentCode, ProductCode, invoice::BankReceipt};
+use domain::{Bill, ChassisNumber, Nik, PaymentCode, ProductCode, Reason, Refusal, invoice::BankReceipt};
 use std::{collections::BTreeSet, path::Path};
 
 /// Follows tokio's clock, which tests advance.

@@ -2,7 +2,7 @@
 
 use super::{amount, product_code, rfc3339, time};
 use crate::{
-    config::{Config, Place, Upstream},
+    config::{Config, Place},
     gateway,
     output::{self, Table, line, rupiah},
 };
@@ -151,8 +151,7 @@ fn simulators(config: &Config) -> Vec<(String, SimulatorSettings)> {
     if config.upstream.is_empty() {
         return vec![config.simulator()];
     }
-    let upstreams = config.upstream.iter();
-    upstreams.map(|(name, Upstream::Simulator(settings))| (name.clone(), settings.clone())).collect()
+    config.simulators().map(|(name, settings)| (name.clone(), settings.clone())).collect()
 }
 
 fn bank(config: &Config) -> anyhow::Result<Arc<Simulator>> {

@@ -1,0 +1,62 @@
+//! Damage to the bytes of an answer, in every way that a line can do it.
+
+use crate::{core_banking::Dice, frame::Frame};
+
+/// What goes out instead of a good frame; whether the connection can be read on behind it.
+pub(super) fn damaged(frame: &Frame, message: &[u8], dice: &mut Dice) -> Vec<u8> {
+    let mut bytes = message.to_vec();
+    let place =
+        |dice: &mut Dice, end: usize| usize::try_from(dice.below(end as u64)).expect("below a length");
+    let framed = |bytes: &[u8]| {
+        let mut out = Vec::with_capacity(bytes.len() + 4);
+        if frame.put(bytes, &mut out).is_err() {
+            // Longer than the frame may be: the header says so, and lies about nothing else.
+            out.extend_from_slice(bytes);
+        }
+        out
+    };
+    match dice.below(8) {
+        // A bit flips.
+        0 => {
+            let at = place(dice, bytes.len());
+            bytes[at] ^= 1 << dice.below(8);
+            framed(&bytes)
+        }
+        // A letter where a digit was.
+        1 => {
+            let at = place(dice, bytes.len());
+            bytes[at] = b'x';
+            framed(&bytes)
+        }
+        // The bitmap promises other fields.
+        2 => {
+            let at = 4 + place(dice, 8.min(bytes.len() - 4));
+            bytes[at] = if bytes[at] == b'F' { b'7' } else { b'F' };
+            framed(&bytes)
+        }
+        // Cut short, whole frame.
+        3 => {
+            let at = 1 + place(dice, bytes.len() - 1);
+            framed(&bytes[..at])
+        }
+        // Something behind it.
+        4 => {
+            bytes.extend_from_slice(b"000000");
+            framed(&bytes)
+        }
+        // A header that announces nothing.
+        5 => vec![0; frame.header_bytes],
+        // A header that announces more than there is.
+        6 => {
+            let mut out = framed(&bytes);
+            out.truncate(out.len() / 2);
+            out
+        }
+        // 64 KiB of noise.
+        _ => {
+            let noise =
+                u8::try_from(b'0' + u8::try_from(dice.below(75)).expect("below 75")).expect("printable");
+            vec![noise; 65_536]
+        }
+    }
+}

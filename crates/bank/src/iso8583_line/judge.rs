@@ -1,0 +1,130 @@
+//! What an answer means. Only an explicit success or an explicit refusal settles anything; what contradicts its
+//! request is unknown, and told as such.
+
+use crate::{
+    InquiryOutcome, InquiryRequest, Paid, PaymentOutcome, StatusOutcome, Unknown,
+    profile::{Answer, LineProfile, Malformed, Meaning, Operation, Value, Values},
+};
+use domain::{Bill, Secret, UpstreamTerms, invoice::BankReceipt};
+use iso8583::Message;
+
+fn garbled(what: impl std::fmt::Display) -> Unknown {
+    Unknown::Garbled(what.to_string())
+}
+
+fn malformed(value: Malformed) -> Unknown {
+    garbled(format_args!("the answer's {} is missing or malformed", value.name()))
+}
+
+fn read(
+    profile: &LineProfile,
+    operation: Operation,
+    request: &Message,
+    answer: &Message,
+) -> Result<Answer, Unknown> {
+    profile.read_answer(operation, request, answer).map_err(garbled)
+}
+
+/// What came of an inquiry.
+pub(super) fn inquiry(
+    profile: &LineProfile,
+    asked: &InquiryRequest,
+    request: &Message,
+    answer: &Message,
+) -> InquiryOutcome {
+    let answer = match read(profile, Operation::Inquiry, request, answer) {
+        Ok(answer) => answer,
+        Err(unknown) => return InquiryOutcome::Unknown(unknown),
+    };
+    match profile.meaning(Operation::Inquiry, &answer.code) {
+        Meaning::Done => presented(asked, &answer.values).unwrap_or_else(InquiryOutcome::Unknown),
+        Meaning::Refused(reason) => InquiryOutcome::Refused(profile.refusal(reason, &answer.code)),
+        _ => InquiryOutcome::Unknown(Unknown::UnknownCode(answer.code)),
+    }
+}
+
+fn presented(asked: &InquiryRequest, values: &Values) -> Result<InquiryOutcome, Unknown> {
+    let text = |value| values.need(value).map(str::to_owned).map_err(malformed);
+    let taxes = values.taxes().map_err(malformed)?;
+    if values.get(Value::Amount).is_some()
+        && values.rupiah(Value::Amount).map_err(malformed)? != taxes.total()
+    {
+        return Err(garbled("the bill's parts do not make its amount"));
+    }
+    let bill = Bill {
+        payment_code: values.payment_code().map_err(malformed)?,
+        nik: asked.nik.clone(),
+        chassis: asked.chassis.clone(),
+        owner_name: Secret::new(text(Value::OwnerName)?),
+        owner_address: Secret::new(values.get(Value::OwnerAddress).unwrap_or_default()),
+        license_plate: text(Value::LicensePlate)?,
+        vehicle_brand: text(Value::Brand)?,
+        vehicle_model: text(Value::Model)?,
+        vehicle_color: values.get(Value::Color).unwrap_or_default().to_owned(),
+        year_built: text(Value::YearBuilt)?.parse().map_err(|_| malformed(Value::YearBuilt))?,
+        taxes,
+        upstream_reference: None,
+    };
+    let payable_until = values.valid_until().map_err(malformed)?;
+    Ok(InquiryOutcome::Presented { bill, payable_until, terms: UpstreamTerms::default() })
+}
+
+/// What came of a payment.
+pub(super) fn payment(
+    profile: &LineProfile,
+    request: &Message,
+    answer: &Message,
+    identity: &str,
+) -> PaymentOutcome {
+    let answer = match read(profile, Operation::Payment, request, answer) {
+        Ok(answer) => answer,
+        Err(unknown) => return PaymentOutcome::Unknown(unknown),
+    };
+    match profile.meaning(Operation::Payment, &answer.code) {
+        Meaning::Done => match paid(&answer.values, identity) {
+            Ok(paid) => PaymentOutcome::Paid(paid),
+            Err(unknown) => PaymentOutcome::Unknown(unknown),
+        },
+        Meaning::Refused(reason) => PaymentOutcome::Refused(profile.refusal(reason, &answer.code)),
+        _ => PaymentOutcome::Unknown(Unknown::UnknownCode(answer.code)),
+    }
+}
+
+/// What came of a question about a payment.
+pub(super) fn question(
+    profile: &LineProfile,
+    operation: Operation,
+    request: &Message,
+    answer: &Message,
+    identity: &str,
+) -> StatusOutcome {
+    let answer = match read(profile, operation, request, answer) {
+        Ok(answer) => answer,
+        Err(unknown) => return StatusOutcome::Unknown(unknown),
+    };
+    match profile.meaning(operation, &answer.code) {
+        Meaning::Done => match paid(&answer.values, identity) {
+            Ok(paid) => StatusOutcome::Paid(paid),
+            Err(unknown) => StatusOutcome::Unknown(unknown),
+        },
+        // Refusing the question, or to carry the payment out by it, says no more of the original than "not found".
+        Meaning::NotPaid => StatusOutcome::NotPaid,
+        Meaning::PaidByAnother => StatusOutcome::PaidByAnother,
+        Meaning::PayerUnknown => StatusOutcome::PayerUnknown,
+        Meaning::UnderWay => StatusOutcome::UnderWay,
+        Meaning::Refused(_) | Meaning::Unknown => StatusOutcome::Unknown(Unknown::UnknownCode(answer.code)),
+    }
+}
+
+/// The amount is the answer's own, so that whoever asked can compare it; all else was echoed.
+fn paid(values: &Values, identity: &str) -> Result<Paid, Unknown> {
+    let trace = identity.split('-').nth(1).unwrap_or_default();
+    Ok(Paid {
+        identity: identity.to_owned(),
+        amount: values.rupiah(Value::Amount).map_err(malformed)?,
+        receipt: BankReceipt {
+            reference_number: values.need(Value::BankReference).map_err(malformed)?.to_owned(),
+            trace_number: trace.to_owned(),
+        },
+    })
+}

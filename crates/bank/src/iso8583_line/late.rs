@@ -1,0 +1,55 @@
+//! Answers that nobody waits for any more: told to the engine with what they say of their payment.
+
+use super::{judge, mux::Answered};
+use crate::{
+    LateAnswer, Paid, PaymentOutcome, StatusOutcome,
+    profile::{LineProfile, Meaning, Operation, ReferenceRule, Value},
+};
+use domain::{InvoiceNumber, invoice::BankReceipt};
+use iso8583::Message;
+
+/// What an answer says whose request was given up. None if it is about no payment, or says nothing that settles.
+pub(super) fn of(profile: &LineProfile, answered: Answered, answer: &Message) -> Option<LateAnswer> {
+    let (identity, invoice) = answered.payment?;
+    let outcome = if answered.operation == Operation::Payment {
+        judge::payment(profile, &answered.request, answer, &identity)
+    } else {
+        // Of a question, only that the payment was made holds at any time.
+        match judge::question(profile, answered.operation, &answered.request, answer, &identity) {
+            StatusOutcome::Paid(paid) if answered.operation != Operation::Reversal => {
+                PaymentOutcome::Paid(paid)
+            }
+            _ => return None,
+        }
+    };
+    Some(LateAnswer { invoice: Some(invoice), outcome })
+}
+
+/// What an answer says whose request nobody remembers: only "paid" can be believed of it, and only with the whole
+/// identity that the engine can compare.
+pub(super) fn of_unknown(
+    profile: &LineProfile,
+    operation: Operation,
+    answer: &Message,
+) -> Option<LateAnswer> {
+    if operation == Operation::Reversal {
+        return None;
+    }
+    let values = profile.read_unasked(operation, answer)?;
+    if profile.reference != ReferenceRule::Invoice || operation == Operation::Status {
+        return None;
+    }
+    let invoice = InvoiceNumber::parse(values.get(Value::Reference)?)?;
+    if profile.meaning(operation, values.get(Value::Code)?) != Meaning::Done {
+        return None;
+    }
+    let paid = Paid {
+        identity: LineProfile::identity(&values)?,
+        amount: values.rupiah(Value::Amount).ok()?,
+        receipt: BankReceipt {
+            reference_number: values.get(Value::BankReference)?.to_owned(),
+            trace_number: values.get(Value::Trace)?.to_owned(),
+        },
+    };
+    Some(LateAnswer { invoice: Some(invoice), outcome: PaymentOutcome::Paid(paid) })
+}

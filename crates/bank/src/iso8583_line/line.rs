@@ -1,0 +1,587 @@
+//! One line: a connection that is kept up, its session, and the requests on it.
+//!
+//! ```text
+//! wait for the lease → connect → sign on → up ──silent──► echo test
+//!        ▲                                 │ broken, no echo, lease lost, told to stop: sign off where that helps
+//!        └──────── back-off ◄──────────────┘ what was written is unknown, what was not is never sent
+//! ```
+//!
+//! One task writes and looks at the clocks and the lease immediately before it does; one reads. Nothing waits with
+//! a lock in its hands.
+
+use super::{
+    Shared,
+    breaker::Breaker,
+    connect::{Reading, Writing, connect},
+    late,
+    mux::{Ended, Matched, Mux, Request},
+    settings::OneLine,
+    traces::{BLOCK, Traces},
+};
+use crate::{
+    Holds, LineState,
+    core_banking::hash,
+    frame::Frame,
+    profile::{MatchKey, Meaning, Operation, Part, Value, Values},
+};
+use bytes::BytesMut;
+use domain::{InvoiceNumber, Terminal, Timestamp, record::IncidentKind};
+use futures::StreamExt;
+use iso8583::Message;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::{
+    io::AsyncWriteExt,
+    sync::{Semaphore, mpsc},
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::{codec::FramedRead, sync::CancellationToken};
+
+/// Requests that one write takes along.
+const BATCH_MAX: usize = 256;
+
+/// The pause before a connection is tried again, at first and at most.
+const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// How often a line looks whether it has its lease, and whether anything was heard.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Before which moments a request that moves money may be written, by both clocks.
+pub(super) type SendBefore = Option<(Timestamp, Instant)>;
+
+pub(super) struct Line {
+    pub(super) terminal: Terminal,
+    addresses: Vec<String>,
+    settings: OneLine,
+    shared: Arc<Shared>,
+    pub(super) places: Arc<Semaphore>,
+    pub(super) inquiries: Semaphore,
+    pub(super) traces: Traces,
+    pub(super) breaker: Breaker,
+    mux: Mux,
+    link: Mutex<Option<mpsc::UnboundedSender<Outgoing>>>,
+    is_up: AtomicBool,
+    must_sign_on: AtomicBool,
+    heard_at: Mutex<Instant>,
+    standing: Mutex<Standing>,
+    counts: [AtomicU64; COUNTS.len()],
+}
+
+struct Standing {
+    state: &'static str,
+    since: Timestamp,
+    last_error: Option<String>,
+}
+
+/// What goes out: a request that is matched, or an answer to the bank.
+enum Outgoing {
+    Request { key: MatchKey, bytes: Vec<u8>, send_before: SendBefore },
+    Answer(Vec<u8>),
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Count {
+    Sent,
+    Answered,
+    TimedOut,
+    Late,
+    Duplicate,
+    Unmatched,
+    Garbled,
+    Connected,
+}
+
+const COUNTS: [&str; 8] =
+    ["sent", "answered", "timed_out", "late", "duplicate", "unmatched", "garbled", "connected"];
+
+/// How an exchange ended.
+pub(super) enum Exchanged {
+    Answered(Message),
+    NeverSent,
+    TimedOut,
+    Cut,
+}
+
+impl Line {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        terminal: Terminal,
+        settings: OneLine,
+        in_flight_max: usize,
+    ) -> Self {
+        let profile = &shared.profile;
+        // A message may still be in a buffer when its horizon begins.
+        let remembered_for = profile.horizon + profile.answer_timeout;
+        Self {
+            terminal,
+            addresses: settings.addresses.clone(),
+            settings,
+            places: Arc::new(Semaphore::new(in_flight_max)),
+            inquiries: Semaphore::new(in_flight_max),
+            traces: Traces::new(terminal, remembered_for),
+            breaker: Breaker::new(profile.answer_timeout),
+            mux: Mux::new(remembered_for),
+            link: Mutex::default(),
+            is_up: AtomicBool::new(false),
+            must_sign_on: AtomicBool::new(false),
+            heard_at: Mutex::new(Instant::now()),
+            standing: Mutex::new(Standing {
+                state: "not begun",
+                since: shared.clock.now(),
+                last_error: None,
+            }),
+            counts: Default::default(),
+            shared: Arc::clone(shared),
+        }
+    }
+
+    /// Whether requests about bills go through.
+    pub(super) fn is_up(&self) -> bool {
+        self.is_up.load(Relaxed)
+    }
+
+    /// Whether the terminal is this gateway's.
+    pub(super) fn holds(&self) -> Holds {
+        self.shared.desk.get().map_or(Holds::No, |desk| desk.holds(self.terminal))
+    }
+
+    pub(super) fn count(&self, count: Count) {
+        self.counts[count as usize].fetch_add(1, Relaxed);
+        let kind = COUNTS[count as usize];
+        let (upstream, line) = (self.shared.name.clone(), self.terminal.to_string());
+        metrics::counter!("esamsat_line_messages_total", "upstream" => upstream, "line" => line, "kind" => kind)
+            .increment(1);
+    }
+
+    fn stand(&self, state: &'static str, error: Option<String>) {
+        let mut standing = locked(&self.standing);
+        if standing.state != state {
+            *standing =
+                Standing { state, since: self.shared.clock.now(), last_error: standing.last_error.take() };
+        }
+        if let Some(error) = error {
+            tracing::warn!(upstream = self.shared.name, line = %self.terminal, error, "{state}");
+            standing.last_error = Some(error);
+        }
+        drop(standing);
+        let (upstream, line) = (self.shared.name.clone(), self.terminal.to_string());
+        metrics::gauge!("esamsat_line_up", "upstream" => upstream, "line" => line)
+            .set(f64::from(u8::from(self.is_up())));
+    }
+
+    /// How it stands, for people.
+    pub(super) fn state(&self) -> LineState {
+        let standing = locked(&self.standing);
+        let is_stalled = self.breaker.is_open();
+        let in_flight = self.mux.in_flight();
+        let counts: BTreeMap<String, u64> = COUNTS
+            .iter()
+            .zip(&self.counts)
+            .map(|(name, count)| ((*name).to_owned(), count.load(Relaxed)))
+            .collect();
+        LineState {
+            name: self.terminal.to_string(),
+            is_up: self.is_up() && !is_stalled,
+            state: if is_stalled && self.is_up() {
+                "stalled: the bank does not answer"
+            } else {
+                standing.state
+            }
+            .to_owned(),
+            since: Some(standing.since),
+            in_flight,
+            business_date: Some(self.shared.business_date(self.shared.clock.now()).to_string()),
+            counts,
+            last_error: standing.last_error.clone(),
+        }
+    }
+
+    /// Keeps the line up until it is told to stop.
+    pub(super) async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let mut failures = 0_u32;
+        while !stop.is_cancelled() {
+            if self.holds() == Holds::No {
+                self.stand("another gateway's", None);
+                if stop.run_until_cancelled(sleep(LOOK)).await.is_none() {
+                    break;
+                }
+                continue;
+            }
+            self.fetch_traces();
+            let address = &self.addresses[failures as usize % self.addresses.len()];
+            self.stand("connecting", None);
+            let connecting = connect(address, self.settings.tls.as_ref(), self.shared.profile.answer_timeout);
+            match stop.run_until_cancelled(connecting).await {
+                None => break,
+                Some(Ok((reading, writing))) => {
+                    self.count(Count::Connected);
+                    let ended = self.session(reading, writing, &stop).await;
+                    let was_up = self.is_up.swap(false, Relaxed);
+                    locked(&self.link).take();
+                    self.mux.cut();
+                    failures = if was_up { 0 } else { failures.saturating_add(1) };
+                    self.stand("disconnected", ended.err());
+                }
+                Some(Err(error)) => {
+                    failures = failures.saturating_add(1);
+                    self.stand("cannot connect", Some(format!("failed to connect to {address}: {error}")));
+                }
+            }
+            if stop.run_until_cancelled(sleep(self.pause(failures))).await.is_none() {
+                break;
+            }
+        }
+        self.stand("closed", None);
+    }
+
+    /// Doubles with every failure, and differs from line to line.
+    fn pause(&self, failures: u32) -> Duration {
+        let doubled = PAUSE.saturating_mul(1 << failures.min(10)).min(PAUSE_MAX);
+        let jitter = hash(
+            u64::from(failures) ^ self.shared.clock.now().as_millis().unsigned_abs(),
+            self.terminal.as_str(),
+        );
+        doubled.mul_f64(0.5 + crate::core_banking::fraction(jitter) / 2.0)
+    }
+
+    /// One connection, from sign-on to its end. The error says why it ended, if it was not told to.
+    async fn session(
+        self: &Arc<Self>,
+        reading: Reading,
+        writing: Writing,
+        stop: &CancellationToken,
+    ) -> Result<(), String> {
+        let ended = CancellationToken::new();
+        let (sender, outgoing) = mpsc::unbounded_channel();
+        *locked(&self.link) = Some(sender);
+        *locked(&self.heard_at) = Instant::now();
+        let writer = tokio::spawn(Arc::clone(self).write(writing, outgoing, ended.clone()));
+        let reader = tokio::spawn(Arc::clone(self).read(reading, ended.clone()));
+        let outcome = self.converse(stop, &ended).await;
+        self.is_up.store(false, Relaxed);
+        locked(&self.link).take();
+        ended.cancel();
+        let read = reader.await.unwrap_or_else(|_| Err("the reader panicked".to_owned()));
+        drop(writer.await);
+        match (outcome, read) {
+            (Ok(()), Err(read)) if !stop.is_cancelled() => Err(read),
+            (outcome, _) => outcome,
+        }
+    }
+
+    async fn converse(
+        self: &Arc<Self>,
+        stop: &CancellationToken,
+        ended: &CancellationToken,
+    ) -> Result<(), String> {
+        self.stand("signing on", None);
+        self.sign_on().await?;
+        self.is_up.store(true, Relaxed);
+        self.stand("up", None);
+        let mut looks = tokio::time::interval(LOOK);
+        loop {
+            tokio::select! {
+                _ = looks.tick() => {}
+                () = ended.cancelled() => return Ok(()),
+                () = stop.cancelled() => {
+                    self.sign_off().await;
+                    return Ok(());
+                }
+            }
+            self.fetch_traces();
+            if self.holds() == Holds::No {
+                self.is_up.store(false, Relaxed);
+                self.sign_off().await;
+                return Err("the lease on the line is lost".to_owned());
+            }
+            if self.must_sign_on.swap(false, Relaxed) {
+                self.sign_on().await?;
+            }
+            if locked(&self.heard_at).elapsed() >= self.shared.profile.echo_after {
+                self.ask_session(Operation::Echo)
+                    .await
+                    .map_err(|why| format!("the echo test failed: {why}"))?;
+            }
+        }
+    }
+
+    async fn sign_on(self: &Arc<Self>) -> Result<(), String> {
+        let answer =
+            self.ask_session(Operation::SignOn).await.map_err(|why| format!("the sign-on failed: {why}"))?;
+        if let Some(date) = answer.settlement_date(self.shared.clock.now()) {
+            self.shared.cut_over(date);
+        }
+        Ok(())
+    }
+
+    async fn sign_off(self: &Arc<Self>) {
+        if self.shared.profile.has(Operation::SignOff) {
+            // Whoever does not answer is left all the same.
+            drop(timeout(Duration::from_secs(1), self.ask_session(Operation::SignOff)).await);
+        }
+    }
+
+    /// A message about the session, and its answer if that says "done".
+    async fn ask_session(self: &Arc<Self>, operation: Operation) -> Result<Values, String> {
+        let mut values = Values::new();
+        values.set_moment(self.shared.clock.now());
+        // A session needs no number that lasts: the moment tells its messages apart.
+        let moment = self.shared.clock.now().as_millis().unsigned_abs() / 10;
+        values.set(Value::Trace, format!("{:06}", moment % 1_000_000));
+        values.set(Value::Terminal, self.terminal.as_str());
+        values.set_settlement_date(self.shared.business_date(self.shared.clock.now()));
+        let profile = &self.shared.profile;
+        let request = profile.request(operation, &values, false).map_err(|error| error.to_string())?;
+        match self.exchange(operation, request.clone(), None, None).await {
+            Exchanged::Answered(answer) => {
+                let answer =
+                    profile.read_answer(operation, &request, &answer).map_err(|error| error.to_string())?;
+                match profile.meaning(operation, &answer.code) {
+                    Meaning::Done => Ok(answer.values),
+                    _ => Err(format!("the bank answers with code {}", answer.code)),
+                }
+            }
+            Exchanged::TimedOut => Err("the bank does not answer".to_owned()),
+            Exchanged::NeverSent | Exchanged::Cut => Err("the connection broke".to_owned()),
+        }
+    }
+
+    /// The bank wants a session begun first.
+    pub(super) fn sign_on_again(&self) {
+        self.must_sign_on.store(true, Relaxed);
+    }
+
+    fn fetch_traces(self: &Arc<Self>) {
+        if !self.traces.needs_block() {
+            return;
+        }
+        let Some(desk) = self.shared.desk.get().cloned() else { return self.traces.add(None) };
+        let line = Arc::clone(self);
+        tokio::spawn(async move {
+            let block = desk.reserve_trace_numbers(line.terminal, BLOCK).await;
+            line.traces.add(block);
+        });
+    }
+
+    /// Sends a request and waits for its answer, at most the profile's time.
+    pub(super) async fn exchange(
+        self: &Arc<Self>,
+        operation: Operation,
+        message: Message,
+        payment: Option<(String, InvoiceNumber)>,
+        send_before: SendBefore,
+    ) -> Exchanged {
+        let profile = &self.shared.profile;
+        let mut bytes = Vec::with_capacity(256);
+        let (Some(key), Ok(())) = (profile.match_key(&message), profile.spec.encode(&message, &mut bytes))
+        else {
+            tracing::error!(operation = operation.name(), "a request does not fit the profile");
+            return Exchanged::NeverSent;
+        };
+        let request = Request { operation, message, payment };
+        let Some(ended) = self.mux.register(key.clone(), request) else {
+            tracing::warn!(operation = operation.name(), "such a request is in flight already");
+            return Exchanged::NeverSent;
+        };
+        let sender = locked(&self.link).clone();
+        let outgoing = Outgoing::Request { key: key.clone(), bytes, send_before };
+        if sender.is_none_or(|sender| sender.send(outgoing).is_err()) {
+            self.mux.never_sent(&key);
+            return Exchanged::NeverSent;
+        }
+        match timeout(profile.answer_timeout, ended).await {
+            Ok(Ok(Ended::Answered(answer))) => {
+                if !operation.is_network() {
+                    self.breaker.answered();
+                }
+                Exchanged::Answered(answer)
+            }
+            Ok(Ok(Ended::NeverSent)) => Exchanged::NeverSent,
+            Ok(Ok(Ended::Cut) | Err(_)) => Exchanged::Cut,
+            Err(_) => {
+                if !self.mux.give_up(&key) {
+                    return Exchanged::NeverSent;
+                }
+                self.count(Count::TimedOut);
+                if !operation.is_network() {
+                    self.breaker.timed_out();
+                }
+                Exchanged::TimedOut
+            }
+        }
+    }
+
+    /// Writes what is due, many at a time.
+    async fn write(
+        self: Arc<Self>,
+        mut writing: Writing,
+        mut outgoing: mpsc::UnboundedReceiver<Outgoing>,
+        ended: CancellationToken,
+    ) {
+        let frame = self.shared.profile.frame;
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        let mut bytes = BytesMut::with_capacity(64 * 1024);
+        loop {
+            let received = ended.run_until_cancelled(outgoing.recv_many(&mut batch, BATCH_MAX)).await;
+            if received.is_none_or(|count| count == 0) {
+                break;
+            }
+            for outgoing in batch.drain(..) {
+                self.put(&frame, outgoing, &mut bytes);
+            }
+            // A peer that reads nothing must not hold the session up for ever.
+            let limit = self.shared.profile.answer_timeout;
+            if !matches!(timeout(limit, writing.write_all(&bytes)).await, Ok(Ok(()))) {
+                break;
+            }
+            if writing.flush().await.is_err() {
+                break;
+            }
+            bytes.clear();
+        }
+        ended.cancel();
+        drop(timeout(Duration::from_millis(200), writing.shutdown()).await);
+    }
+
+    /// The last moment before a request leaves: the clocks and the lease are looked at here.
+    fn put(&self, frame: &Frame, outgoing: Outgoing, bytes: &mut BytesMut) {
+        let (key, message, send_before) = match outgoing {
+            Outgoing::Answer(message) => {
+                drop(frame.put(&message, bytes));
+                return;
+            }
+            Outgoing::Request { key, bytes, send_before } => (key, bytes, send_before),
+        };
+        let is_in_time = send_before.is_none_or(|(by_wall, by_monotonic)| {
+            self.shared.clock.now() < by_wall && Instant::now() < by_monotonic
+        });
+        let may_go = is_in_time && self.holds() != Holds::No;
+        if !may_go || message.len() > frame.bytes_max {
+            return self.mux.never_sent(&key);
+        }
+        if self.mux.sending(&key) && frame.put(&message, bytes).is_ok() {
+            self.count(Count::Sent);
+        }
+    }
+
+    /// Reads until the connection ends; the error says why.
+    async fn read(self: Arc<Self>, reading: Reading, ended: CancellationToken) -> Result<(), String> {
+        let mut frames = FramedRead::new(reading, self.shared.profile.frame);
+        let outcome = loop {
+            match ended.run_until_cancelled(frames.next()).await {
+                None => break Ok(()),
+                Some(None) => break Err("the bank closed the connection".to_owned()),
+                Some(Some(Err(error))) => {
+                    self.count(Count::Garbled);
+                    break Err(error.to_string());
+                }
+                Some(Some(Ok(bytes))) => {
+                    *locked(&self.heard_at) = Instant::now();
+                    self.receive(&bytes);
+                }
+            }
+        };
+        ended.cancel();
+        outcome
+    }
+
+    fn receive(&self, bytes: &[u8]) {
+        let profile = &self.shared.profile;
+        let message = match profile.spec.decode(bytes) {
+            Ok(message) => message,
+            Err(error) => {
+                self.count(Count::Garbled);
+                return self.shared.raise(
+                    None,
+                    IncidentKind::Garbled,
+                    format!("line {}: {error}", self.terminal),
+                );
+            }
+        };
+        match profile.operation_of(&message) {
+            Some((operation, Part::Request { .. })) if operation.is_network() => {
+                self.obey(operation, &message)
+            }
+            Some((operation, Part::Answer)) => self.match_answer(operation, message),
+            _ => {
+                self.count(Count::Unmatched);
+                let what = format!("line {}: a {} came that is no answer", self.terminal, message.mti());
+                self.shared.raise(None, IncidentKind::Unmatched, what);
+            }
+        }
+    }
+
+    fn match_answer(&self, operation: Operation, message: Message) {
+        let matched = match self.shared.profile.match_key(&message) {
+            Some(key) => self.mux.answer(&key, message.clone()),
+            None => Matched::Unmatched,
+        };
+        match matched {
+            Matched::Prompt => self.count(Count::Answered),
+            Matched::Late(answered) => {
+                self.count(Count::Late);
+                if !operation.is_network() {
+                    self.breaker.answered();
+                }
+                self.shared.late(late::of(&self.shared.profile, answered, &message));
+            }
+            Matched::Duplicate(other) => {
+                self.count(Count::Duplicate);
+                let other = other.and_then(|answered| late::of(&self.shared.profile, answered, &message));
+                self.shared.late(other);
+            }
+            Matched::Unmatched => {
+                self.count(Count::Unmatched);
+                if operation == Operation::Payment || operation.is_question() {
+                    // Perhaps of an earlier life: then its identity tells.
+                    let of_nobody = crate::LateAnswer {
+                        invoice: None,
+                        outcome: crate::PaymentOutcome::Unknown(crate::Unknown::TimedOut),
+                    };
+                    let known = late::of_unknown(&self.shared.profile, operation, &message);
+                    self.shared.late(Some(known.unwrap_or(of_nobody)));
+                }
+            }
+        }
+    }
+
+    /// What the bank asks for itself.
+    fn obey(&self, operation: Operation, message: &Message) {
+        let profile = &self.shared.profile;
+        let now = self.shared.clock.now();
+        match operation {
+            Operation::CutOver => {
+                let date = profile
+                    .read_request(operation, message)
+                    .ok()
+                    .and_then(|values| values.settlement_date(now));
+                if let Some(date) = date {
+                    tracing::info!(upstream = self.shared.name, %date, "the bank begins a new business day");
+                    self.shared.cut_over(date);
+                }
+            }
+            Operation::SignOff => self.must_sign_on.store(true, Relaxed),
+            _ => {}
+        }
+        let code = profile.code_for(operation, &Meaning::Done).unwrap_or("00");
+        let mut values = Values::new();
+        values.set_settlement_date(self.shared.business_date(now));
+        let mut bytes = Vec::new();
+        let answer = profile.answer(operation, message, code, &values);
+        if answer.is_ok_and(|answer| profile.spec.encode(&answer, &mut bytes).is_ok()) {
+            let sender = locked(&self.link).clone();
+            drop(sender.map(|sender| sender.send(Outgoing::Answer(bytes))));
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,407 @@
+//! A bank behind ISO 8583 lines: an upstream that speaks a profile over TCP.
+//!
+//! ```text
+//! settings.rs  what an operator configures      line.rs    a connection that is kept up, and its session
+//! connect.rs   TCP, TLS                         mux.rs     which answer belongs to which request
+//! traces.rs    trace numbers                    breaker.rs a bank that stopped answering is left alone
+//! judge.rs     what an answer means             late.rs    answers that nobody waits for
+//! ```
+//!
+//! What it keeps true: a payment's first request is written at most once, only before its `send_before`, only while
+//! the terminal is this gateway's. "Never sent" is said only of what was not handed to the connection. Every question
+//! about a payment has the payment's own identity, whichever line it goes on.
+
+mod breaker;
+mod connect;
+mod judge;
+mod late;
+mod line;
+mod mux;
+mod settings;
+mod traces;
+
+pub use settings::{LineSettings, OneLine, Tls};
+
+use crate::{
+    Bank, Desk, Holds, InquiryOutcome, InquiryRequest, LateAnswer, LineState, NoPlace, PaymentOutcome,
+    PaymentRequest, Place, Placing, Profile, Question, StatusOutcome, Terminals, Unknown,
+    profile::{LineProfile, Operation, ReferenceRule, Unanswered, Value, Values},
+};
+use domain::{BusinessDate, Clock, InvoiceNumber, Reason, Terminal, Timestamp, record::IncidentKind};
+use futures::future::BoxFuture;
+use line::{Exchanged, Line, SendBefore};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Questions remembered, to mark the next as a repeat.
+const ASKED_MAX: usize = 100_000;
+
+/// What all lines of a bank share.
+struct Shared {
+    name: String,
+    profile: LineProfile,
+    clock: Arc<dyn Clock>,
+    desk: OnceLock<Arc<dyn Desk>>,
+    late: mpsc::UnboundedSender<LateAnswer>,
+    /// The business day that the bank announced.
+    announced: Mutex<Option<BusinessDate>>,
+}
+
+/// A bank behind ISO 8583 lines.
+pub struct Iso8583Bank {
+    shared: Arc<Shared>,
+    profile: Profile,
+    lines: Vec<Arc<Line>>,
+    lines_held: usize,
+    turn: AtomicUsize,
+    asked: Mutex<HashMap<String, Instant>>,
+    late_answers: Mutex<Option<mpsc::UnboundedReceiver<LateAnswer>>>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl std::fmt::Debug for Iso8583Bank {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Iso8583Bank").field("name", &self.shared.name).finish_non_exhaustive()
+    }
+}
+
+impl Iso8583Bank {
+    /// A bank that is not spoken to yet. The settings and the profile were checked.
+    pub fn new(
+        name: &str,
+        profile: LineProfile,
+        settings: LineSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, String> {
+        settings.check()?;
+        let terminals = settings.terminals()?;
+        let (late, late_answers) = mpsc::unbounded_channel();
+        let engine_profile = Profile {
+            horizon: profile.horizon,
+            answer_timeout: profile.answer_timeout,
+            definitive_status: profile.definitive,
+            question: match profile.unanswered {
+                Unanswered::Reversal => Question::Reverses,
+                Unanswered::Advice if profile.advice_executes => Question::Executes,
+                Unanswered::Advice | Unanswered::Status => Question::Asks,
+            },
+        };
+        let shared = Arc::new(Shared {
+            name: name.to_owned(),
+            profile,
+            clock,
+            desk: OnceLock::new(),
+            late,
+            announced: Mutex::default(),
+        });
+        let lines = terminals
+            .into_iter()
+            .zip(settings.line)
+            .map(|(terminal, one)| Arc::new(Line::new(&shared, terminal, one, settings.in_flight_max)))
+            .collect();
+        Ok(Arc::new(Self {
+            shared,
+            profile: engine_profile,
+            lines,
+            lines_held: settings.lines_held,
+            turn: AtomicUsize::new(0),
+            asked: Mutex::default(),
+            late_answers: Mutex::new(Some(late_answers)),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }))
+    }
+
+    /// The lines, beginning with another one each time.
+    fn in_turn(&self) -> impl Iterator<Item = &Arc<Line>> {
+        let first = self.turn.fetch_add(1, Relaxed) % self.lines.len();
+        self.lines[first..].iter().chain(&self.lines[..first])
+    }
+
+    /// The line of an identity if it is up, else any other: the identity stays.
+    fn line_for(&self, identity: &str) -> Option<&Arc<Line>> {
+        let terminal = LineProfile::terminal_of_identity(identity);
+        let is_usable = |line: &&Arc<Line>| line.is_up() && line.holds() != Holds::No;
+        let own = self.lines.iter().find(|line| Some(line.terminal) == terminal).filter(is_usable);
+        own.or_else(|| self.in_turn().find(is_usable))
+    }
+
+    /// Everything that a payment's messages say.
+    fn payment_values(&self, request: &PaymentRequest) -> Option<Values> {
+        let mut values = LineProfile::values_of_identity(&request.identity)?;
+        values.set_local_of_transmission(self.shared.clock.now()).ok()?;
+        values.set(Value::Product, request.product.as_str());
+        values.set(Value::Nik, request.nik.as_str());
+        values.set(Value::Chassis, request.chassis.as_str());
+        values.set(Value::PaymentCode, request.payment_code.as_str());
+        values.set(Value::Amount, request.amount.get().to_string());
+        Some(values)
+    }
+
+    /// Whether a question about this payment was sent before.
+    fn was_asked(&self, identity: &str) -> bool {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.len() >= ASKED_MAX {
+            let kept = self.shared.profile.horizon * 10;
+            asked.retain(|_, at| at.elapsed() < kept);
+        }
+        asked.insert(identity.to_owned(), Instant::now()).is_some()
+    }
+
+    async fn ask_for_bill(&self, request: InquiryRequest) -> InquiryOutcome {
+        if !self.shared.profile.has_product(&request.product) {
+            tracing::error!(upstream = self.shared.name, product = %request.product, "the profile does not name the product");
+            return InquiryOutcome::NeverSent;
+        }
+        let lines = self.in_turn().filter(|line| line.is_up() && line.holds() != Holds::No);
+        let Some(line) = { lines }.find(|line| line.breaker.lets_through()) else {
+            return InquiryOutcome::NeverSent;
+        };
+        let waiting = timeout(self.shared.profile.answer_timeout, line.inquiries.acquire());
+        let Ok(Ok(_place)) = waiting.await else { return InquiryOutcome::NeverSent };
+        let Some(trace) = line.traces.next() else { return InquiryOutcome::NeverSent };
+        let mut values = self.fresh_values(line.terminal, trace, request.invoice);
+        values.set(Value::Product, request.product.as_str());
+        values.set(Value::Nik, request.nik.as_str());
+        values.set(Value::Chassis, request.chassis.as_str());
+        let message = match self.shared.profile.request(Operation::Inquiry, &values, false) {
+            Ok(message) => message,
+            // What the bank has no room for, it cannot have a bill for.
+            Err(unfit) => {
+                tracing::info!(upstream = self.shared.name, %unfit, "an inquiry does not fit the bank's messages");
+                return InquiryOutcome::Refused(Reason::VehicleNotFound.into());
+            }
+        };
+        match line.exchange(Operation::Inquiry, message.clone(), None, None).await {
+            Exchanged::Answered(answer) => {
+                let outcome = judge::inquiry(&self.shared.profile, &request, &message, &answer);
+                if matches!(&outcome, InquiryOutcome::Refused(refusal) if refusal.reason == Reason::BankUnreachable)
+                {
+                    line.sign_on_again();
+                }
+                outcome
+            }
+            Exchanged::NeverSent => InquiryOutcome::NeverSent,
+            Exchanged::TimedOut => InquiryOutcome::Unknown(Unknown::TimedOut),
+            Exchanged::Cut => InquiryOutcome::Unknown(Unknown::ConnectionCut),
+        }
+    }
+
+    /// What a new message is known by.
+    fn fresh_values(&self, terminal: Terminal, trace: String, invoice: InvoiceNumber) -> Values {
+        let now = self.shared.clock.now();
+        let mut values = Values::new();
+        values.set_moment(now);
+        let reference = match self.shared.profile.reference {
+            ReferenceRule::Invoice => format!("{:012}", invoice.get()),
+            ReferenceRule::Julian => {
+                let local = now.in_jakarta();
+                format!("{}{:03}{:02}{trace}", local.year() % 10, local.day_of_year(), local.hour())
+            }
+        };
+        values.set(Value::Trace, trace);
+        values.set(Value::Reference, reference);
+        values.set(Value::Terminal, terminal.as_str());
+        values.set_settlement_date(self.shared.business_date(now));
+        values
+    }
+
+    async fn send_payment(&self, request: PaymentRequest) -> PaymentOutcome {
+        let Some(values) = self.payment_values(&request) else { return PaymentOutcome::NeverSent };
+        let profile = &self.shared.profile;
+        let message = match profile.request(Operation::Payment, &values, false) {
+            Ok(message) => message,
+            Err(unfit) => {
+                tracing::error!(invoice = %request.invoice, %unfit, "a payment does not fit the bank's messages");
+                return PaymentOutcome::NeverSent;
+            }
+        };
+        let Some(line) = self.line_for(&request.identity) else { return PaymentOutcome::NeverSent };
+        let payment = Some((request.identity.clone(), request.invoice));
+        let send_before = Some((request.send_before, request.send_before_monotonic));
+        match line.exchange(Operation::Payment, message.clone(), payment, send_before).await {
+            Exchanged::Answered(answer) => {
+                let outcome = judge::payment(profile, &message, &answer, &request.identity);
+                if matches!(&outcome, PaymentOutcome::Refused(refusal) if refusal.reason == Reason::BankUnreachable)
+                {
+                    line.sign_on_again();
+                }
+                outcome
+            }
+            Exchanged::NeverSent => PaymentOutcome::NeverSent,
+            Exchanged::TimedOut => PaymentOutcome::Unknown(Unknown::TimedOut),
+            Exchanged::Cut => PaymentOutcome::Unknown(Unknown::ConnectionCut),
+        }
+    }
+
+    async fn ask(&self, request: PaymentRequest) -> StatusOutcome {
+        let profile = &self.shared.profile;
+        let operation = profile.unanswered.operation();
+        let no_answer = StatusOutcome::Unknown(Unknown::ConnectionCut);
+        let Some(line) = self.line_for(&request.identity) else { return no_answer };
+        let Some(mut values) = self.payment_values(&request) else {
+            return StatusOutcome::Unknown(Unknown::Garbled(
+                "the identity is none of this line's".to_owned(),
+            ));
+        };
+        let is_repeat = operation != Operation::Status && self.was_asked(&request.identity);
+        if operation == Operation::Status {
+            // A question of its own, about the payment.
+            for (own, of_original) in [
+                (Value::Trace, Value::OriginalTrace),
+                (Value::Transmission, Value::OriginalTransmission),
+                (Value::Reference, Value::OriginalReference),
+            ] {
+                let text = values.get(own).unwrap_or_default().to_owned();
+                values.set(of_original, text);
+            }
+            let Some(trace) = line.traces.next() else { return no_answer };
+            values.set(Value::Trace, trace);
+            let settlement = values.get(Value::SettlementDate).unwrap_or_default().to_owned();
+            values.set_moment(self.shared.clock.now());
+            values.set(Value::SettlementDate, settlement);
+        }
+        let message = match profile.request(operation, &values, is_repeat) {
+            Ok(message) => message,
+            Err(unfit) => return StatusOutcome::Unknown(Unknown::Garbled(unfit.to_string())),
+        };
+        let moves_money = self.profile.question != Question::Asks;
+        let send_before: SendBefore =
+            moves_money.then_some((request.send_before, request.send_before_monotonic));
+        let payment = Some((request.identity.clone(), request.invoice));
+        match line.exchange(operation, message.clone(), payment, send_before).await {
+            Exchanged::Answered(answer) => {
+                judge::question(profile, operation, &message, &answer, &request.identity)
+            }
+            Exchanged::NeverSent | Exchanged::Cut => no_answer,
+            Exchanged::TimedOut => StatusOutcome::Unknown(Unknown::TimedOut),
+        }
+    }
+}
+
+impl Shared {
+    /// The day that the bank announced, while that can be; else what the profile says; else Jakarta's.
+    fn business_date(&self, now: Timestamp) -> BusinessDate {
+        let today = now.date_in_jakarta();
+        let announced = *self.announced.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(date) = announced.filter(|date| *date == today || *date == today.next()) {
+            return date;
+        }
+        let local = now.in_jakarta();
+        let minute =
+            u16::try_from(i16::from(local.hour()) * 60 + i16::from(local.minute())).unwrap_or_default();
+        let is_over = self.profile.cut_over_minute.is_some_and(|cut_over| minute >= cut_over);
+        if is_over { today.next() } else { today }
+    }
+
+    fn cut_over(&self, date: BusinessDate) {
+        *self.announced.lock().unwrap_or_else(PoisonError::into_inner) = Some(date);
+    }
+
+    fn raise(&self, invoice: Option<InvoiceNumber>, kind: IncidentKind, detail: String) {
+        if let Some(desk) = self.desk.get() {
+            desk.raise(invoice, kind, detail);
+        }
+    }
+
+    fn late(&self, answer: Option<LateAnswer>) {
+        if let Some(answer) = answer {
+            // Without a reader, the next question finds the truth.
+            drop(self.late.send(answer));
+        }
+    }
+}
+
+impl Bank for Iso8583Bank {
+    fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    fn business_date(&self, now: Timestamp) -> BusinessDate {
+        self.shared.business_date(now)
+    }
+
+    fn open(&self, desk: Arc<dyn Desk>) {
+        if self.shared.desk.set(desk).is_err() {
+            return;
+        }
+        for line in &self.lines {
+            self.tasks.spawn(Arc::clone(line).run(self.stop.clone()));
+        }
+        self.tasks.close();
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.stop.cancel();
+        Box::pin(self.tasks.wait())
+    }
+
+    fn terminals(&self) -> Terminals {
+        Terminals { all: self.lines.iter().map(|line| line.terminal).collect(), held_max: self.lines_held }
+    }
+
+    fn lines(&self) -> Vec<LineState> {
+        self.lines.iter().map(|line| line.state()).collect()
+    }
+
+    fn place(&self, payment: Placing<'_>) -> Result<Place, NoPlace> {
+        let mut no_place = NoPlace::Down;
+        for line in self.in_turn() {
+            let fence = match line.holds() {
+                Holds::No => continue,
+                Holds::Alone => None,
+                Holds::Under(fence) => Some(fence),
+            };
+            if !line.is_up() || !line.traces.has_any() {
+                continue;
+            }
+            let Ok(permit) = Arc::clone(&line.places).try_acquire_owned() else {
+                no_place = NoPlace::Full;
+                continue;
+            };
+            if !line.breaker.lets_through() {
+                no_place = NoPlace::Stalled;
+                continue;
+            }
+            let Some(trace) = line.traces.next() else {
+                no_place = NoPlace::Full;
+                continue;
+            };
+            let values = self.fresh_values(line.terminal, trace, payment.invoice);
+            let identity = LineProfile::identity(&values).ok_or(NoPlace::Unfit)?;
+            return Ok(Place { identity, permit, fence });
+        }
+        Err(no_place)
+    }
+
+    fn inquire(&self, request: InquiryRequest) -> BoxFuture<'_, InquiryOutcome> {
+        Box::pin(self.ask_for_bill(request))
+    }
+
+    fn pay(&self, place: Place, request: PaymentRequest) -> BoxFuture<'_, PaymentOutcome> {
+        Box::pin(async move {
+            let outcome = self.send_payment(request).await;
+            drop(place);
+            outcome
+        })
+    }
+
+    fn status(&self, request: PaymentRequest) -> BoxFuture<'_, StatusOutcome> {
+        Box::pin(self.ask(request))
+    }
+
+    fn late_answers(&self) -> Option<mpsc::UnboundedReceiver<LateAnswer>> {
+        self.late_answers.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}

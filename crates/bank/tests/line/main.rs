@@ -1,0 +1,4 @@
+//! The line and the bank host, over a real TCP connection on loopback.
+
+mod host;
+mod kit;

@@ -1,0 +1,185 @@
+//! `esamsat bank`: how the lines of a running gateway stand, and messages of a dialect for people.
+
+use crate::{
+    commands::time,
+    config::{Config, Place},
+    output::{self, Fault, Table, line},
+};
+use anyhow::{Context, bail};
+use bank::LineState;
+use clap::{Args, Subcommand};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Request, body::Bytes};
+use hyper_util::rt::TokioIo;
+use std::{
+    collections::BTreeMap,
+    io::{IsTerminal, Read},
+    net::SocketAddr,
+    time::Duration,
+};
+use tokio::{net::TcpStream, time::timeout};
+
+/// The commands.
+#[derive(Subcommand)]
+pub enum Command {
+    /// How the lines to the banks stand, at a running gateway.
+    Status(Status),
+    /// Print a message readably, personal data masked: raw bytes or hexadecimal text on stdin.
+    Describe(Describe),
+    /// Print a shipped profile, to begin one's own with.
+    Profile {
+        /// Which
+        name: Option<String>,
+    },
+}
+
+/// Which gateway.
+#[derive(Args)]
+pub struct Status {
+    /// Where the gateway listens [default: what the configuration says]
+    #[arg(long, value_name = "ADDRESS")]
+    gateway: Option<SocketAddr>,
+}
+
+/// Which dialect.
+#[derive(Args)]
+pub struct Describe {
+    /// The dialect: a profile's file, or a shipped one's name
+    #[arg(long, value_name = "PROFILE")]
+    profile: String,
+}
+
+/// How long a gateway may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Bytes of an answer, and of a message on stdin.
+const BYTES_MAX: usize = 1024 * 1024;
+
+/// Runs one.
+pub async fn run(place: &Place, command: Command) -> anyhow::Result<()> {
+    let config = Config::load(place)?;
+    match command {
+        Command::Status(status) => print_lines(&config, status, place.json).await,
+        Command::Describe(describe) => print_message(&config, &describe),
+        Command::Profile { name } => print_profile(name.as_deref()),
+    }
+}
+
+async fn print_lines(config: &Config, status: Status, json: bool) -> anyhow::Result<()> {
+    let address = status.gateway.unwrap_or(config.listen);
+    let asked = timeout(ANSWER_WITHIN, ask(address)).await;
+    let body = asked.unwrap_or_else(|_| Err(anyhow::anyhow!("it does not answer"))).map_err(|error| {
+        Fault::Unavailable(format!(
+            "failed to ask the gateway at {address}: {error:#}; is it running, and is this machine in metrics_networks?"
+        ))
+    })?;
+    let lines: BTreeMap<String, Vec<LineState>> =
+        serde_json::from_slice(&body).context("the gateway's answer cannot be read")?;
+    if json {
+        output::json(&lines);
+        return Ok(());
+    }
+    let mut table = Table::new(&[
+        "Upstream",
+        "Line",
+        "Up",
+        "State",
+        "Since (WIB)",
+        "Business day",
+        ">In flight",
+        ">Sent",
+        ">Answered",
+        ">Timed out",
+        ">Late",
+        ">Garbled",
+        "Last error",
+    ]);
+    for (upstream, lines) in lines {
+        for line in lines {
+            let count = |name: &str| line.counts.get(name).map(ToString::to_string).unwrap_or_default();
+            table.row([
+                upstream.clone(),
+                line.name.clone(),
+                if line.is_up { "yes" } else { "NO" }.to_owned(),
+                line.state.clone(),
+                line.since.map(time).unwrap_or_default(),
+                line.business_date.clone().unwrap_or_default(),
+                line.in_flight.to_string(),
+                count("sent"),
+                count("answered"),
+                count("timed_out"),
+                count("late"),
+                count("garbled"),
+                line.last_error.clone().unwrap_or_default(),
+            ]);
+        }
+    }
+    table.print("The gateway has no upstream.");
+    Ok(())
+}
+
+async fn ask(address: SocketAddr) -> anyhow::Result<Bytes> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let request = Request::get("/lines").header("host", address.to_string()).body(Empty::<Bytes>::new())?;
+    let response = sender.send_request(request).await?;
+    if !response.status().is_success() {
+        bail!("it answers {}", response.status());
+    }
+    let body = Limited::new(response.into_body(), BYTES_MAX).collect().await;
+    Ok(body.map_err(|error| anyhow::anyhow!("{error}"))?.to_bytes())
+}
+
+fn print_message(config: &Config, describe: &Describe) -> anyhow::Result<()> {
+    let profile = config.line_profile(&describe.profile)?;
+    if std::io::stdin().is_terminal() {
+        bail!(Fault::Usage(
+            "give the message on stdin: esamsat bank describe --profile … < message".to_owned()
+        ));
+    }
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(BYTES_MAX).expect("a million");
+    std::io::stdin().take(limit).read_to_end(&mut bytes).context("failed to read stdin")?;
+    let message = match profile.spec.decode(&bytes) {
+        Ok(message) => message,
+        // Perhaps with a line's end behind it, or as hexadecimal text of its bytes.
+        Err(error) => {
+            match unwrapped(&bytes).into_iter().find_map(|bytes| profile.spec.decode(&bytes).ok()) {
+                Some(message) => message,
+                None => bail!("the message does not fit the profile {}: {error}", profile.name),
+            }
+        }
+    };
+    line(profile.spec.describe(&message).to_string());
+    Ok(())
+}
+
+/// Other forms that a message may have been copied in.
+fn unwrapped(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let trimmed = bytes.trim_ascii_end().to_vec();
+    let digits: Vec<u8> = bytes.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let half = |digit: u8| char::from(digit).to_digit(16);
+    let from_hex: Option<Vec<u8>> = digits
+        .chunks(2)
+        .map(|pair| match pair {
+            [high, low] => u8::try_from(half(*high)? * 16 + half(*low)?).ok(),
+            _ => None,
+        })
+        .collect();
+    std::iter::once(trimmed).chain(from_hex).collect()
+}
+
+fn print_profile(name: Option<&str>) -> anyhow::Result<()> {
+    let names = || bank::profile::LineProfile::builtin_names().collect::<Vec<_>>().join(", ");
+    match name {
+        None => line(format!("The shipped profiles: {}", names())),
+        Some(name) => match bank::profile::LineProfile::builtin_text(name) {
+            Some(text) => line(text.trim_end()),
+            None => {
+                bail!(Fault::NotFound(format!("there is no shipped profile {name}; there are {}", names())))
+            }
+        },
+    }
+    Ok(())
+}
