@@ -213,7 +213,11 @@ fn read_parts(
     let Some(layout) = field.layouts.iter().find(|layout| layout.is_for(message)) else {
         return Err(wrong(Path::from(number), start, Rule::NoLayout));
     };
-    message.set_without_parts(number);
+    let count = match layout.form {
+        Form::Columns => layout.parts.len(),
+        Form::Tagged { tag_digits, length_digits } => bytes.len() / (tag_digits + length_digits),
+    };
+    message.set_without_parts(number, count.min(layout.parts.len()));
     match layout.form {
         Form::Columns => read_columns(number, layout, bytes, start, message),
         Form::Tagged { tag_digits, length_digits } => {
@@ -246,7 +250,7 @@ fn read_columns(
             let skipped = if part.pad == Some(Pad::Zeros) { column.len() - value.len() } else { 0 };
             return Err(here(at + skipped + strange, Rule::Character(part.kind)));
         }
-        message.set_part(number, Arc::clone(&part.name), value);
+        message.push_part(number, &part.name, value);
         at += part.length;
     }
     match bytes.len() - at {
@@ -264,14 +268,17 @@ fn read_tagged(
     message: &mut Message,
 ) -> Result<(), DecodeError> {
     let mut reader = Reader { bytes, offset: 0 };
+    let mut next = 0;
     while reader.offset < bytes.len() {
         let at = start + reader.offset;
         let tag = reader.take(tag_digits).map_err(|rule| wrong(Path::from(number), at, rule))?;
-        let Some(part) = layout.parts.iter().find(|part| part.tag.as_bytes() == tag) else {
+        let Some(index) = layout.find(next, |part| part.tag.as_bytes() == tag) else {
             return Err(wrong(Path::from(number), at, Rule::UnknownTag));
         };
+        let part = &layout.parts[index];
+        next = index + 1;
         let here = |at: usize, rule| wrong(Path::part(number, Arc::clone(&part.name)), start + at, rule);
-        if message.part(number, &part.name).is_some() {
+        if message.has_pushed(number, &part.name) {
             return Err(here(at - start, Rule::DuplicateTag));
         }
         let length_at = reader.offset;
@@ -283,7 +290,7 @@ fn read_tagged(
         if let Some(strange) = part.kind.strange(value).filter(|_| !is_blank) {
             return Err(here(value_at + strange, Rule::Character(part.kind)));
         }
-        message.set_part(number, Arc::clone(&part.name), value);
+        message.push_part(number, &part.name, value);
     }
     Ok(())
 }

@@ -221,11 +221,14 @@ fn write_tagged(
     message: &Message,
     out: &mut Vec<u8>,
 ) -> Written {
+    let mut next = 0;
     for (name, value) in message.parts(number) {
         let here = || Path::part(number, Arc::clone(name));
-        let Some(part) = layout.parts.iter().find(|part| part.name == *name) else {
+        let Some(index) = layout.find(next, |part| part.name == *name) else {
             return Err(wrong(here(), Rule::UnknownPart));
         };
+        let part = &layout.parts[index];
+        next = index + 1;
         check_part(part, value).map_err(|rule| wrong(here(), rule))?;
         out.extend_from_slice(part.tag.as_bytes());
         push_length(out, value.len(), length_digits, false);

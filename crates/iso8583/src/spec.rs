@@ -212,6 +212,15 @@ pub(crate) struct Layout {
     pub(crate) parts: Vec<Part>,
 }
 
+impl Layout {
+    /// The place of a part, which is mostly the one behind the last.
+    pub(crate) fn find(&self, next: usize, is_it: impl Fn(&Part) -> bool) -> Option<usize> {
+        let (before, behind) = self.parts.split_at(next);
+        let position = behind.iter().position(&is_it).map(|place| next + place);
+        position.or_else(|| before.iter().position(is_it))
+    }
+}
+
 /// Which messages a layout is for: all that it says must be so.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct When {
