@@ -4,11 +4,13 @@
 //! explicit success or an explicit refusal by the bank changes that, and only the certainty that not one
 //! byte left makes a request "never sent".
 
+mod breaker;
 mod core_banking;
 pub mod frame;
 pub mod host;
 pub mod iso8583_line;
 pub mod profile;
+pub mod relay;
 pub mod simulator;
 
 use domain::{
@@ -276,6 +278,9 @@ pub enum Unknown {
     /// What came could not be read: which field, which offset. Never its content.
     #[error("the answer could not be read: {0}")]
     Garbled(String),
+    /// The upstream is still at it, or does not say.
+    #[error("the upstream is still at it")]
+    UnderWay,
     /// A response code that the profile does not know.
     #[error("unknown response code {0}")]
     UnknownCode(String),

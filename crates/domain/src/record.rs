@@ -102,11 +102,13 @@ pub enum IncidentKind {
     Unmatched,
     /// A payment is open for unusually long.
     PendingLong,
+    /// The gateway's own money at a provider runs out.
+    UpstreamBalanceLow,
 }
 
 impl IncidentKind {
     /// All kinds.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::PaidAfterRefund,
         Self::NotPaidAfterConfirm,
         Self::AmountDiffers,
@@ -116,6 +118,7 @@ impl IncidentKind {
         Self::PayerUnknown,
         Self::Unmatched,
         Self::PendingLong,
+        Self::UpstreamBalanceLow,
     ];
 
     /// `paid_after_refund`.
@@ -130,6 +133,7 @@ impl IncidentKind {
             Self::PayerUnknown => "payer_unknown",
             Self::Unmatched => "unmatched",
             Self::PendingLong => "pending_long",
+            Self::UpstreamBalanceLow => "upstream_balance_low",
         }
     }
 

@@ -208,7 +208,7 @@ impl Engine {
 /// Which incident an unknown outcome deserves: silence and cut lines are everyday, the rest is not.
 pub(crate) fn incident_of(unknown: &Unknown) -> Option<(IncidentKind, String)> {
     match unknown {
-        Unknown::TimedOut | Unknown::ConnectionCut => None,
+        Unknown::TimedOut | Unknown::ConnectionCut | Unknown::UnderWay => None,
         Unknown::Garbled(what) => Some((IncidentKind::Garbled, what.clone())),
         Unknown::UnknownCode(code) => Some((IncidentKind::UnknownCode, format!("response code {code}"))),
     }

@@ -2,8 +2,11 @@
 
 use crate::output::Fault;
 use anyhow::{Context, bail};
-use bank::{iso8583_line::LineSettings, profile::LineProfile, simulator::SimulatorSettings};
+use bank::{
+    iso8583_line::LineSettings, profile::LineProfile, relay::RelaySettings, simulator::SimulatorSettings,
+};
 use clap::Args;
+use domain::Secret;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -188,6 +191,8 @@ pub enum Upstream {
     Simulator(SimulatorSettings),
     /// A bank behind ISO 8583 lines.
     Iso8583(LineSettings),
+    /// Another provider that speaks the partner contract.
+    Relay(RelaySettings),
 }
 
 impl Default for Config {
@@ -292,6 +297,12 @@ impl Config {
                 Upstream::Iso8583(settings) => {
                     self.check_line(settings).with_context(|| format!("upstream {name}"))?;
                 }
+                Upstream::Relay(settings) => {
+                    let check = settings.check().map_err(anyhow::Error::msg);
+                    check
+                        .and_then(|()| self.relay_password(settings))
+                        .with_context(|| format!("upstream {name}"))?;
+                }
             }
         }
         if let Err(error) = self.log.parse::<tracing_subscriber::filter::Targets>() {
@@ -343,6 +354,23 @@ impl Config {
         Ok(())
     }
 
+    /// The password at a provider, from wherever it stands.
+    pub fn relay_password(&self, settings: &RelaySettings) -> anyhow::Result<Secret> {
+        let Some(path) = &settings.password_file else {
+            return settings.password.clone().context("there is no password");
+        };
+        let path = self.folder.join(path);
+        let read = std::fs::read_to_string(&path).map_err(|error| {
+            Fault::Unavailable(format!("failed to read the password from {}: {error}", path.display()))
+        })?;
+        Ok(Secret::new(read.trim_end_matches(['\r', '\n'])))
+    }
+
+    /// A file that the configuration names.
+    pub fn file(&self, path: &Path) -> PathBuf {
+        self.folder.join(path)
+    }
+
     /// File names in a line's settings are relative to the configuration's.
     pub fn resolve_paths(&self, settings: &mut LineSettings) {
         for tls in settings.line.iter_mut().filter_map(|line| line.tls.as_mut()) {
@@ -381,7 +409,7 @@ impl Config {
     pub fn simulators(&self) -> impl Iterator<Item = (&String, &SimulatorSettings)> {
         self.upstream.iter().filter_map(|(name, upstream)| match upstream {
             Upstream::Simulator(settings) => Some((name, settings)),
-            Upstream::Iso8583(_) => None,
+            Upstream::Iso8583(_) | Upstream::Relay(_) => None,
         })
     }
 

@@ -9,6 +9,7 @@ use anyhow::Context;
 use bank::{
     Bank,
     iso8583_line::{Iso8583Bank, LineSettings},
+    relay::{Relay, RelaySettings},
     simulator::{OpenError, Simulator, SimulatorSettings},
 };
 use domain::Environment;
@@ -70,6 +71,7 @@ pub fn upstreams(config: &Config) -> anyhow::Result<Vec<engine::Upstream>> {
         let bank: Arc<dyn Bank> = match upstream {
             Upstream::Simulator(settings) => simulator(config, name, settings.clone())?,
             Upstream::Iso8583(settings) => bank_behind_lines(config, name, settings.clone())?,
+            Upstream::Relay(settings) => relay(config, name, settings.clone())?,
         };
         upstreams.push(engine::Upstream { name: name.clone(), bank });
     }
@@ -98,6 +100,13 @@ fn bank_behind_lines(
     config.resolve_paths(&mut settings);
     let profile = config.line_profile(&settings.profile)?;
     Iso8583Bank::new(name, profile, settings, Arc::new(SystemClock))
+        .map_err(|what| anyhow::anyhow!("upstream {name}: {what}"))
+}
+
+fn relay(config: &Config, name: &str, mut settings: RelaySettings) -> anyhow::Result<Arc<Relay>> {
+    let password = config.relay_password(&settings)?;
+    settings.ca_file = settings.ca_file.map(|path| config.file(&path));
+    Relay::new(name, settings, password, Arc::new(SystemClock))
         .map_err(|what| anyhow::anyhow!("upstream {name}: {what}"))
 }
 

@@ -126,6 +126,7 @@ fn describe_metrics() {
     counter!("esamsat_contradictions_total", "Times that the bank contradicted a final state");
     gauge!("esamsat_line_up", "Whether a bank line is signed on");
     counter!("esamsat_line_messages_total", "Messages on a bank line, by what became of them");
+    gauge!("esamsat_upstream_balance_rupiah", "The gateway's own balance at a provider");
     gauge!("esamsat_journal_waiting", "Commands waiting to be written");
     histogram!("esamsat_journal_batch_commands", "Commands written in one transaction");
 }

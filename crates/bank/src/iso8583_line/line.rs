@@ -11,7 +11,6 @@
 
 use super::{
     Shared,
-    breaker::Breaker,
     connect::{Reading, Writing, connect},
     late,
     mux::{Ended, Matched, Mux, Request},
@@ -20,6 +19,7 @@ use super::{
 };
 use crate::{
     Holds, LineState,
+    breaker::Breaker,
     core_banking::hash,
     frame::Frame,
     profile::{MatchKey, Meaning, Operation, Part, Value, Values},

@@ -3,7 +3,7 @@
 //! ```text
 //! settings.rs  what an operator configures      line.rs    a connection that is kept up, and its session
 //! connect.rs   TCP, TLS                         mux.rs     which answer belongs to which request
-//! traces.rs    trace numbers                    breaker.rs a bank that stopped answering is left alone
+//! traces.rs    trace numbers                    ../breaker.rs  a bank that stopped answering
 //! judge.rs     what an answer means             late.rs    answers that nobody waits for
 //! ```
 //!
@@ -11,7 +11,6 @@
 //! the terminal is this gateway's. "Never sent" is said only of what was not handed to the connection. Every question
 //! about a payment has the payment's own identity, whichever line it goes on.
 
-mod breaker;
 mod connect;
 mod judge;
 mod late;

@@ -1,4 +1,4 @@
-//! The circuit breaker of a line: a bank that takes requests and has stopped answering them is not sent more.
+//! The circuit breaker of a line or a provider: a bank that takes requests and has stopped answering them is not sent more.
 //!
 //! It opens after a row of time-outs in which nothing at all was heard for as long as an answer may take; then one
 //! request at a time tries whether it is over. Any answer to a request closes it.
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 const ROW: u32 = 8;
 
 #[derive(Debug)]
-pub(super) struct Breaker {
+pub(crate) struct Breaker {
     answer_timeout: Duration,
     seen: Mutex<Seen>,
 }
@@ -26,7 +26,7 @@ struct Seen {
 }
 
 impl Breaker {
-    pub(super) fn new(answer_timeout: Duration) -> Self {
+    pub(crate) fn new(answer_timeout: Duration) -> Self {
         let seen = Seen { in_a_row: 0, heard_at: Instant::now(), tried_at: None };
         Self { answer_timeout, seen: Mutex::new(seen) }
     }
@@ -35,21 +35,21 @@ impl Breaker {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn answered(&self) {
+    pub(crate) fn answered(&self) {
         *self.seen() = Seen { in_a_row: 0, heard_at: Instant::now(), tried_at: None };
     }
 
-    pub(super) fn timed_out(&self) {
+    pub(crate) fn timed_out(&self) {
         let mut seen = self.seen();
         seen.in_a_row = seen.in_a_row.saturating_add(1);
     }
 
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.seen().is_open(self.answer_timeout)
     }
 
     /// Whether a request may go; of an open one, one at a time, as long as an answer may take.
-    pub(super) fn lets_through(&self) -> bool {
+    pub(crate) fn lets_through(&self) -> bool {
         let mut seen = self.seen();
         if !seen.is_open(self.answer_timeout) {
             return true;
