@@ -479,6 +479,27 @@ proptest! {
     }
 
     #[test]
+    fn whatever_can_be_written_is_read_back(
+        which in 0..6_usize,
+        mti in 0..TYPES.len(),
+        choices in prop::collection::vec(any::<u8>(), 0..400),
+        place: prop::sample::Index,
+        value in "[ -~é]{0,12}|0{0,3}[0-9]{0,30}|[CD][0-9]{8}|[A-Z0]{0,6} {0,2}",
+        other_mti in 0..TYPES.len(),
+    ) {
+        let spec = &specs()[which];
+        let mut message = spec.sample(Mti::parse(TYPES[mti]).unwrap(), chooser(choices));
+        let paths = message.paths();
+        if !paths.is_empty() {
+            message.set(paths[place.index(paths.len())].clone(), &value);
+        }
+        message.set_mti(Mti::parse(TYPES[other_mti]).unwrap());
+        if let Ok(bytes) = encoded(spec, &message) {
+            prop_assert_eq!(&spec.decode(&bytes).unwrap(), &message);
+        }
+    }
+
+    #[test]
     fn damage_is_an_error_or_another_message_whole(
         which in 0..6_usize, choices in prop::collection::vec(any::<u8>(), 0..400), at: prop::sample::Index, byte: u8, cut: bool,
     ) {

@@ -10,7 +10,7 @@ static PACKED: LazyLock<Spec> = LazyLock::new(|| {
 /// One of them.
 pub fn pick(which: u8) -> &'static Spec {
     let names: Vec<_> = Spec::builtin_names().collect();
-    names.get(usize::from(which) % (names.len() + 1)).map_or(&PACKED, |name| {
-        Spec::builtin(name).expect("it is shipped")
-    })
+    names
+        .get(usize::from(which) % (names.len() + 1))
+        .map_or(&PACKED, |name| Spec::builtin(name).expect("it is shipped"))
 }
