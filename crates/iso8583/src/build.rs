@@ -327,6 +327,9 @@ fn build_field(here: &Here, file: &FieldFile) -> Built<Field> {
             return here.wrong(format_args!("prefix {other:?} is none; write \"ascii\" or \"bcd\""));
         }
     };
+    if min == 0 && kind == Kind::SignedDigits {
+        return here.wrong("x+n has at least its C or D; min must be 1 or more");
+    }
     if min > length {
         return here.wrong(format_args!("min {min} is more than the length {length}"));
     }
@@ -344,6 +347,9 @@ fn build_field(here: &Here, file: &FieldFile) -> Built<Field> {
         let here = Here::of(layout, format!("{}, layout {}", here.place, layouts.len() + 1));
         if kind != Kind::Printable || pad.is_some() {
             return here.wrong("only a field of kind \"ans\" without a pad can have layouts");
+        }
+        if min > 1 {
+            return here.wrong("the parts say how short the field may be; take its min away");
         }
         layouts.push(build_layout(&here, layout.get_ref(), length)?);
     }
@@ -371,6 +377,10 @@ fn build_layout(here: &Here, file: &LayoutFile, length: Length) -> Built<Layout>
     }
     let (form, files) = match (&file.columns, &file.tagged) {
         (Some(columns), None) => (Form::Columns, columns),
+        (None, Some(_)) if matches!(length, Length::Fixed(_)) => {
+            return here
+                .wrong("tags have no fixed length together; give the field a prefix: ll, lll or llll");
+        }
         (None, Some(tagged)) => {
             if !(1..=4).contains(&tagged.tag) || !(1..=4).contains(&tagged.length) {
                 return here.wrong("tag and length of a tagged layout have 1 to 4 digits each");

@@ -2,6 +2,7 @@
 
 use crate::*;
 use proptest::prelude::*;
+use std::fmt::Write;
 
 /// All that a spec can say, in one.
 const ODD: &str = r#"
@@ -340,6 +341,7 @@ fn what_makes_no_spec() {
         (field("kind = \"n\"\nlength = 0"), Some(2), "from 1 to 9999"),
         (field("kind = \"n\"\nll = 5\nmin = 6"), Some(2), "min 6 is more"),
         (field("kind = \"n\"\nlength = 5\nmin = 1"), Some(2), "a fixed length has no min"),
+        (field("kind = \"x+n\"\nll = 9\nmin = 0"), Some(2), "has at least its C or D"),
         (field("kind = \"b\"\nlength = 5"), Some(2), "say which as encoding"),
         (field("kind = \"an\"\nlength = 5\nencoding = \"bcd\""), Some(2), "only digits"),
         ("name = \"x\"\nmti = \"octal\"".to_owned(), Some(2), "write \"ascii\" or \"bcd\""),
@@ -378,6 +380,20 @@ fn what_makes_no_spec() {
             ),
             Some(7),
             "a tag of 2",
+        ),
+        (
+            field(
+                "kind = \"ans\"\nlength = 9\n[[field.48.layout]]\ntagged = { tag = 1, length = 1, parts = [{ tag = \"1\", name = \"a\", kind = \"n\", length = 1 }] }",
+            ),
+            Some(6),
+            "tags have no fixed length",
+        ),
+        (
+            field(
+                "kind = \"ans\"\nlll = 9\nmin = 3\n[[field.48.layout]]\ncolumns = [{ name = \"a\", kind = \"n\", length = 2 }]",
+            ),
+            Some(7),
+            "take its min away",
         ),
         (
             field(
@@ -465,6 +481,74 @@ fn chooser(choices: Vec<u8>) -> impl FnMut(usize) -> usize {
     move |ways| usize::from(choices.next().unwrap_or(0)) % ways
 }
 
+/// Picks without end.
+fn generator(seed: u64) -> impl FnMut(usize) -> usize {
+    let mut state = seed | 1;
+    move |ways| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 32).unwrap() % ways
+    }
+}
+
+/// Two fields of any description, most of which make sense.
+fn any_spec(choose: &mut impl FnMut(usize) -> usize) -> String {
+    let mut text = "name = \"any\"\n".to_owned();
+    text += ["", "bitmap = \"binary\"\n", "mti = \"bcd\"\n"][choose(3)];
+    text += "[field.3]\nname = \"which\"\nkind = \"n\"\nlength = 1\n";
+    for number in ["48", "90"] {
+        let has_parts = choose(2) == 0;
+        let kind = if has_parts { "ans" } else { ["a", "n", "an", "ans", "x+n", "z", "b", "n"][choose(8)] };
+        let form = ["length", "ll", "lll", "llll"][choose(4)];
+        let length = 1 + choose(40);
+        let _ = writeln!(text, "[field.{number}]\nname = \"y\"\nkind = \"{kind}\"\n{form} = {length}");
+        text += match (kind, choose(8)) {
+            ("b", choice) => ["encoding = \"hex\"\n", "encoding = \"binary\"\n"][choice % 2],
+            ("n", 0) => "encoding = \"bcd\"\n",
+            ("n", 1) => "encoding = \"bcd\"\nfiller = \"right-0\"\n",
+            ("n", 2) => "encoding = \"bcd\"\nfiller = \"right-F\"\npad = \"zeros\"\n",
+            ("n", 3) => "pad = \"zeros\"\n",
+            ("n" | "a" | "an" | "ans", 4) => "pad = \"spaces\"\n",
+            (_, 5) => "prefix = \"bcd\"\n",
+            (_, 6) => "min = 0\n",
+            (_, 7) => "min = 2\n",
+            _ => "",
+        };
+        for _ in 0..if has_parts { 1 + choose(2) } else { 0 } {
+            let _ = writeln!(text, "[[field.{number}.layout]]");
+            text +=
+                ["", "when = { mti = [\"0200\"] }\n", "when = { fields = { \"3\" = \"1\" } }\n"][choose(3)];
+            let is_tagged = choose(2) == 0;
+            let parts: Vec<String> = (0..=choose(3))
+                .map(|index| {
+                    let kind = ["a", "n", "an", "ans", "x+n", "z"][choose(6)];
+                    let tag = if is_tagged { format!("tag = \"{index}\", ") } else { String::new() };
+                    let pad = match (is_tagged, kind) {
+                        (true, _) => "",
+                        (false, "n") => {
+                            ["", ", pad = \"zeros\"", ", pad = \"spaces\"", ", optional = true"][choose(4)]
+                        }
+                        (false, _) => ["", ", pad = \"spaces\"", ", optional = true"][choose(3)],
+                    };
+                    format!(
+                        "{{ {tag}name = \"p{index}\", kind = \"{kind}\", length = {}{pad} }}",
+                        1 + choose(9)
+                    )
+                })
+                .collect();
+            let parts = parts.join(", ");
+            if is_tagged {
+                let length_digits = 1 + choose(2);
+                let _ = writeln!(text, "tagged = {{ tag = 1, length = {length_digits}, parts = [{parts}] }}");
+            } else {
+                let _ = writeln!(text, "columns = [{parts}]");
+            }
+        }
+    }
+    text
+}
+
 const TYPES: [&str; 6] = ["0200", "0210", "0220", "0230", "0421", "0800"];
 
 proptest! {
@@ -520,6 +604,18 @@ proptest! {
         if let Ok(message) = spec.decode(&bytes) {
             prop_assert_eq!(encoded(spec, &message).unwrap(), bytes);
             spec.describe(&message).to_string();
+        }
+    }
+
+    #[test]
+    fn any_spec_that_is_accepted_works(seed: u64) {
+        let mut choose = generator(seed);
+        let text = any_spec(&mut choose);
+        let Ok(spec) = Spec::from_toml(&text) else { return Ok(()) };
+        for mti in TYPES {
+            let message = spec.sample(Mti::parse(mti).unwrap(), &mut choose);
+            let bytes = encoded(&spec, &message).unwrap_or_else(|error| panic!("{error}\n{text}"));
+            prop_assert_eq!(spec.decode(&bytes), Ok(message), "{}", &text);
         }
     }
 
