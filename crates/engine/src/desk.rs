@@ -33,12 +33,14 @@ impl Desk for OfUpstream {
     }
 
     fn holds(&self, terminal: Terminal) -> Holds {
-        let holding =
-            self.engine.upgrade().map(|engine| engine.leases.holding(&leases::line(self.upstream, terminal)));
-        match holding {
-            Some(Holding::Alone) => Holds::Alone,
-            Some(Holding::Held(fence)) => Holds::Under(fence),
-            Some(Holding::Not) | None => Holds::No,
+        let Some(engine) = self.engine.upgrade() else { return Holds::No };
+        if engine.leases.is_alone() {
+            return Holds::Alone;
+        }
+        match engine.leases.holding(&leases::line(self.upstream, terminal)) {
+            Holding::Alone => Holds::Alone,
+            Holding::Held(fence) => Holds::Under(fence),
+            Holding::Not => Holds::No,
         }
     }
 

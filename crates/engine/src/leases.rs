@@ -71,6 +71,11 @@ impl Leases {
         Self { holder, after, known: Mutex::default() }
     }
 
+    /// Whether there are no other gateways.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.after.is_none()
+    }
+
     /// Whether a lease's work is this gateway's, now.
     pub(crate) fn holding(&self, name: &str) -> Holding {
         let Some(after) = self.after else { return Holding::Alone };

@@ -191,6 +191,7 @@ fn payment_facts(payment: &bank::simulator::LedgerPayment) -> serde_json::Value 
         "payment_code": payment.payment_code,
         "amount_rupiah": payment.amount,
         "reference_number": payment.receipt.reference_number,
+        "trace_number": payment.identity.split('-').nth(1),
         "reversed": payment.generation < 0,
         "generation": payment.generation,
         "paid_at": rfc3339(payment.paid_at),

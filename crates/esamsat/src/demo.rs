@@ -63,10 +63,11 @@ pub async fn run(place: &Place, arguments: Arguments) -> anyhow::Result<()> {
     gateway::seed_sandbox_products(&operations, config.first_upstream()).await?;
     let deposit = seed_partner(&operations).await?;
     operations.close().await;
+    let recorder = serve::record_metrics()?;
     let engine = gateway::start(&config, store).await?;
     let signals = serve::Signals::listen()?;
     greet(address, &config, deposit);
-    serve::until_stopped(&config, engine, listener, signals).await
+    serve::until_stopped(&config, engine, recorder, listener, signals).await
 }
 
 /// The name of the demo's bank behind a line.

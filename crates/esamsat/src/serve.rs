@@ -43,10 +43,11 @@ pub async fn run(place: &Place, arguments: Arguments) -> anyhow::Result<()> {
     operations.close().await;
     let listener = listen(config.listen)?;
     let address = listener.local_addr().context("failed to learn the own address")?;
+    let recorder = record_metrics()?;
     let engine = gateway::start(&config, store).await?;
     let signals = Signals::listen()?;
     tracing::info!(%address, "the gateway is ready");
-    until_stopped(&config, engine, listener, signals).await
+    until_stopped(&config, engine, recorder, listener, signals).await
 }
 
 /// What ends the gateway in good order. Listened for before anybody is told that it serves: from then on,
@@ -84,7 +85,7 @@ pub fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// Installs the metrics' recorder, and what keeps its histograms small.
+/// Installs the metrics' recorder, and what keeps its histograms small. Before anything is counted.
 pub fn record_metrics() -> anyhow::Result<PrometheusHandle> {
     let recorder = PrometheusBuilder::new()
         .set_buckets(&[
@@ -136,10 +137,10 @@ fn describe_metrics() {
 pub async fn until_stopped(
     config: &Config,
     engine: Arc<Engine>,
+    recorder: PrometheusHandle,
     listener: TcpListener,
     mut signals: Signals,
 ) -> anyhow::Result<()> {
-    let recorder = record_metrics()?;
     let face = web::Face {
         engine: Arc::clone(&engine),
         trusted_proxies: config.trusted_proxies.clone(),

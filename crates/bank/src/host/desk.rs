@@ -390,7 +390,7 @@ impl Host {
             Tell::Echoed => return connection.send(Outgoing::Message(request.clone())),
             Tell::Slow => sleep(timeout * 4 / 5).await,
             Tell::Late => sleep(timeout * 5 / 4).await,
-            Tell::BehindCutOver => self.cut_over(self.business_date().next()),
+            Tell::BehindCutOver => self.cut_over(self.now().date_in_jakarta().next()),
             _ => {}
         }
         let said = match (said, tell) {

@@ -71,7 +71,7 @@ pub(super) struct Line {
     must_sign_on: AtomicBool,
     heard_at: Mutex<Instant>,
     standing: Mutex<Standing>,
-    counts: [AtomicU64; COUNTS.len()],
+    counts: [(AtomicU64, metrics::Counter); COUNTS.len()],
 }
 
 struct Standing {
@@ -105,6 +105,8 @@ const COUNTS: [&str; 8] =
 pub(super) enum Exchanged {
     Answered(Message),
     NeverSent,
+    /// The dialect cannot say it; nothing was sent.
+    Unfit(String),
     TimedOut,
     Cut,
 }
@@ -137,7 +139,10 @@ impl Line {
                 since: shared.clock.now(),
                 last_error: None,
             }),
-            counts: Default::default(),
+            counts: COUNTS.map(|kind| {
+                let (upstream, line) = (shared.name.clone(), terminal.to_string());
+                (AtomicU64::new(0), metrics::counter!("esamsat_line_messages_total", "upstream" => upstream, "line" => line, "kind" => kind))
+            }),
             shared: Arc::clone(shared),
         }
     }
@@ -153,11 +158,9 @@ impl Line {
     }
 
     pub(super) fn count(&self, count: Count) {
-        self.counts[count as usize].fetch_add(1, Relaxed);
-        let kind = COUNTS[count as usize];
-        let (upstream, line) = (self.shared.name.clone(), self.terminal.to_string());
-        metrics::counter!("esamsat_line_messages_total", "upstream" => upstream, "line" => line, "kind" => kind)
-            .increment(1);
+        let (count, metric) = &self.counts[count as usize];
+        count.fetch_add(1, Relaxed);
+        metric.increment(1);
     }
 
     fn stand(&self, state: &'static str, error: Option<String>) {
@@ -184,7 +187,7 @@ impl Line {
         let counts: BTreeMap<String, u64> = COUNTS
             .iter()
             .zip(&self.counts)
-            .map(|(name, count)| ((*name).to_owned(), count.load(Relaxed)))
+            .map(|(name, (count, _))| ((*name).to_owned(), count.load(Relaxed)))
             .collect();
         LineState {
             name: self.terminal.to_string(),
@@ -338,8 +341,9 @@ impl Line {
         values.set(Value::Terminal, self.terminal.as_str());
         values.set_settlement_date(self.shared.business_date(self.shared.clock.now()));
         let profile = &self.shared.profile;
-        let request = profile.request(operation, &values, false).map_err(|error| error.to_string())?;
-        match self.exchange(operation, request.clone(), None, None).await {
+        let request =
+            Arc::new(profile.compose(operation, &values, false).map_err(|error| error.to_string())?);
+        match self.exchange(operation, Arc::clone(&request), None, None).await {
             Exchanged::Answered(answer) => {
                 let answer =
                     profile.read_answer(operation, &request, &answer).map_err(|error| error.to_string())?;
@@ -348,6 +352,7 @@ impl Line {
                     _ => Err(format!("the bank answers with code {}", answer.code)),
                 }
             }
+            Exchanged::Unfit(what) => Err(what),
             Exchanged::TimedOut => Err("the bank does not answer".to_owned()),
             Exchanged::NeverSent | Exchanged::Cut => Err("the connection broke".to_owned()),
         }
@@ -374,16 +379,17 @@ impl Line {
     pub(super) async fn exchange(
         self: &Arc<Self>,
         operation: Operation,
-        message: Message,
+        message: Arc<Message>,
         payment: Option<(String, InvoiceNumber)>,
         send_before: SendBefore,
     ) -> Exchanged {
         let profile = &self.shared.profile;
         let mut bytes = Vec::with_capacity(256);
-        let (Some(key), Ok(())) = (profile.match_key(&message), profile.spec.encode(&message, &mut bytes))
-        else {
-            tracing::error!(operation = operation.name(), "a request does not fit the profile");
-            return Exchanged::NeverSent;
+        if let Err(error) = profile.spec.encode(&message, &mut bytes) {
+            return Exchanged::Unfit(error.to_string());
+        }
+        let Some(key) = profile.match_key(&message) else {
+            return Exchanged::Unfit("it has not what answers are matched by".to_owned());
         };
         let request = Request { operation, message, payment };
         let Some(ended) = self.mux.register(key.clone(), request) else {
@@ -520,12 +526,12 @@ impl Line {
 
     fn match_answer(&self, operation: Operation, message: Message) {
         let matched = match self.shared.profile.match_key(&message) {
-            Some(key) => self.mux.answer(&key, message.clone()),
-            None => Matched::Unmatched,
+            Some(key) => self.mux.answer(&key, message),
+            None => Matched::Unmatched(message),
         };
         match matched {
             Matched::Prompt => self.count(Count::Answered),
-            Matched::Late(answered) => {
+            Matched::Late(answered, message) => {
                 self.count(Count::Late);
                 if !operation.is_network() {
                     self.breaker.answered();
@@ -534,10 +540,11 @@ impl Line {
             }
             Matched::Duplicate(other) => {
                 self.count(Count::Duplicate);
-                let other = other.and_then(|answered| late::of(&self.shared.profile, answered, &message));
+                let other =
+                    other.and_then(|(answered, message)| late::of(&self.shared.profile, answered, &message));
                 self.shared.late(other);
             }
-            Matched::Unmatched => {
+            Matched::Unmatched(message) => {
                 self.count(Count::Unmatched);
                 if operation == Operation::Payment || operation.is_question() {
                     // Perhaps of an earlier life: then its identity tells.

@@ -174,15 +174,17 @@ impl Iso8583Bank {
         values.set(Value::Product, request.product.as_str());
         values.set(Value::Nik, request.nik.as_str());
         values.set(Value::Chassis, request.chassis.as_str());
-        let message = match self.shared.profile.request(Operation::Inquiry, &values, false) {
-            Ok(message) => message,
+        let unfit = |what: String| {
             // What the bank has no room for, it cannot have a bill for.
-            Err(unfit) => {
-                tracing::info!(upstream = self.shared.name, %unfit, "an inquiry does not fit the bank's messages");
-                return InquiryOutcome::Refused(Reason::VehicleNotFound.into());
-            }
+            tracing::info!(upstream = self.shared.name, what, "an inquiry does not fit the bank's messages");
+            InquiryOutcome::Refused(Reason::VehicleNotFound.into())
         };
-        match line.exchange(Operation::Inquiry, message.clone(), None, None).await {
+        let message = match self.shared.profile.compose(Operation::Inquiry, &values, false) {
+            Ok(message) => Arc::new(message),
+            Err(what) => return unfit(what.to_string()),
+        };
+        match line.exchange(Operation::Inquiry, Arc::clone(&message), None, None).await {
+            Exchanged::Unfit(what) => unfit(what),
             Exchanged::Answered(answer) => {
                 let outcome = judge::inquiry(&self.shared.profile, &request, &message, &answer);
                 if matches!(&outcome, InquiryOutcome::Refused(refusal) if refusal.reason == Reason::BankUnreachable)
@@ -219,17 +221,19 @@ impl Iso8583Bank {
     async fn send_payment(&self, request: PaymentRequest) -> PaymentOutcome {
         let Some(values) = self.payment_values(&request) else { return PaymentOutcome::NeverSent };
         let profile = &self.shared.profile;
-        let message = match profile.request(Operation::Payment, &values, false) {
-            Ok(message) => message,
-            Err(unfit) => {
-                tracing::error!(invoice = %request.invoice, %unfit, "a payment does not fit the bank's messages");
-                return PaymentOutcome::NeverSent;
-            }
+        let unfit = |what: String| {
+            tracing::error!(invoice = %request.invoice, what, "a payment does not fit the bank's messages");
+            PaymentOutcome::NeverSent
+        };
+        let message = match profile.compose(Operation::Payment, &values, false) {
+            Ok(message) => Arc::new(message),
+            Err(what) => return unfit(what.to_string()),
         };
         let Some(line) = self.line_for(&request.identity) else { return PaymentOutcome::NeverSent };
         let payment = Some((request.identity.clone(), request.invoice));
         let send_before = Some((request.send_before, request.send_before_monotonic));
-        match line.exchange(Operation::Payment, message.clone(), payment, send_before).await {
+        match line.exchange(Operation::Payment, Arc::clone(&message), payment, send_before).await {
+            Exchanged::Unfit(what) => unfit(what),
             Exchanged::Answered(answer) => {
                 let outcome = judge::payment(profile, &message, &answer, &request.identity);
                 if matches!(&outcome, PaymentOutcome::Refused(refusal) if refusal.reason == Reason::BankUnreachable)
@@ -271,15 +275,16 @@ impl Iso8583Bank {
             values.set_moment(self.shared.clock.now());
             values.set(Value::SettlementDate, settlement);
         }
-        let message = match profile.request(operation, &values, is_repeat) {
-            Ok(message) => message,
+        let message = match profile.compose(operation, &values, is_repeat) {
+            Ok(message) => Arc::new(message),
             Err(unfit) => return StatusOutcome::Unknown(Unknown::Garbled(unfit.to_string())),
         };
         let moves_money = self.profile.question != Question::Asks;
         let send_before: SendBefore =
             moves_money.then_some((request.send_before, request.send_before_monotonic));
         let payment = Some((request.identity.clone(), request.invoice));
-        match line.exchange(operation, message.clone(), payment, send_before).await {
+        match line.exchange(operation, Arc::clone(&message), payment, send_before).await {
+            Exchanged::Unfit(what) => StatusOutcome::Unknown(Unknown::Garbled(what)),
             Exchanged::Answered(answer) => {
                 judge::question(profile, operation, &message, &answer, &request.identity)
             }

@@ -8,7 +8,7 @@ use domain::InvoiceNumber;
 use iso8583::Message;
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{sync::oneshot, time::Instant};
@@ -31,7 +31,7 @@ pub(super) enum Ended {
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) operation: Operation,
-    pub(super) message: Message,
+    pub(super) message: Arc<Message>,
     /// The payment's identity and invoice, if it is about one.
     pub(super) payment: Option<(String, InvoiceNumber)>,
 }
@@ -69,23 +69,27 @@ pub(super) enum Matched {
     /// Whoever waited has it.
     Prompt,
     /// Its request was given up.
-    Late(Answered),
+    Late(Answered, Message),
     /// An answer had come before; whether this one says something else.
-    Duplicate(Option<Answered>),
+    Duplicate(Option<(Answered, Message)>),
     /// It belongs to nothing.
-    Unmatched,
+    Unmatched(Message),
 }
 
 /// An answer that nobody waits for, and what it answers.
 pub(super) struct Answered {
     pub(super) operation: Operation,
-    pub(super) request: Message,
+    pub(super) request: Arc<Message>,
     pub(super) payment: Option<(String, InvoiceNumber)>,
 }
 
 impl Request {
     fn answered(&self) -> Answered {
-        Answered { operation: self.operation, request: self.message.clone(), payment: self.payment.clone() }
+        Answered {
+            operation: self.operation,
+            request: Arc::clone(&self.message),
+            payment: self.payment.clone(),
+        }
     }
 }
 
@@ -178,23 +182,24 @@ impl Mux {
     /// Finds what an answer belongs to.
     pub(super) fn answer(&self, key: &MatchKey, message: Message) -> Matched {
         let mut table = self.table();
-        let Some(entry) = table.entries.get_mut(key) else { return Matched::Unmatched };
+        let Some(entry) = table.entries.get_mut(key) else { return Matched::Unmatched(message) };
         let code = message.get(39).map(str::to_owned);
         match std::mem::replace(&mut entry.state, State::Answered(code.clone())) {
             State::Sent(ended) => match ended.send(Ended::Answered(message)) {
                 Ok(()) => Matched::Prompt,
-                Err(_) => Matched::Late(entry.request.answered()),
+                Err(Ended::Answered(message)) => Matched::Late(entry.request.answered(), message),
+                Err(_) => unreachable!("what could not be sent comes back"),
             },
-            State::GivenUp => Matched::Late(entry.request.answered()),
+            State::GivenUp => Matched::Late(entry.request.answered(), message),
             State::Answered(before) => {
                 let is_other = before != code;
                 entry.state = State::Answered(before);
-                Matched::Duplicate(is_other.then(|| entry.request.answered()))
+                Matched::Duplicate(is_other.then(|| (entry.request.answered(), message)))
             }
             // An answer before the question is none.
             State::Queued(ended) => {
                 entry.state = State::Queued(ended);
-                Matched::Unmatched
+                Matched::Unmatched(message)
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use super::{Dialog, LineProfile, Operation, Template, Value, Values};
 use iso8583::{Message, Mti, Path};
+use std::borrow::Cow;
 
 /// A value that the dialect cannot say, or that is missing: nothing may be sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,21 +65,27 @@ impl LineProfile {
         self.dialogs.get(&operation).ok_or(Unfit::NoMessage(operation.name()))
     }
 
-    /// A request, for the first time or again.
+    /// A request, for the first time or again, of which it is known that the spec can write it.
     pub fn request(&self, operation: Operation, values: &Values, is_repeat: bool) -> Result<Message, Unfit> {
+        self.fits(self.compose(operation, values, is_repeat)?)
+    }
+
+    /// A request that may turn out not to fit the spec when it is written.
+    pub fn compose(&self, operation: Operation, values: &Values, is_repeat: bool) -> Result<Message, Unfit> {
         let dialog = self.dialog(operation)?;
         let mti = if is_repeat { dialog.mti.repeat() } else { dialog.mti };
         let mut message = Message::new(mti);
         for (path, template) in &dialog.fields {
-            match self.written(path, template, values)? {
+            match self.written(template, values)? {
                 Some(text) => message.set(path.clone(), &text),
                 None => return Err(Unfit::Missing(path.clone(), template.name())),
             }
         }
-        self.fits(message)
+        Ok(message)
     }
 
-    /// An answer: what is echoed, the code, and of the other values those that are known.
+    /// An answer: what is echoed, the code, and of the other values those that are known. It may turn out not to fit
+    /// the spec when it is written.
     pub fn answer(
         &self,
         operation: Operation,
@@ -92,13 +99,14 @@ impl LineProfile {
         for field in &dialog.echo {
             copy(request, &mut message, *field);
         }
-        let values = values.clone().with(Value::Code, code);
         for (path, template) in &dialog.answer {
-            if let Some(text) = self.written(path, template, &values)? {
+            if *template == Template::Value(Value::Code) {
+                message.set(path.clone(), code);
+            } else if let Some(text) = self.written(template, values)? {
                 message.set(path.clone(), &text);
             }
         }
-        self.fits(message)
+        Ok(message)
     }
 
     /// Finds before it is sent what the spec would refuse.
@@ -108,29 +116,35 @@ impl LineProfile {
     }
 
     /// A value in the bank's own form; none if it is not known.
-    fn written(&self, path: &Path, template: &Template, values: &Values) -> Result<Option<String>, Unfit> {
+    fn written<'v>(
+        &'v self,
+        template: &'v Template,
+        values: &'v Values,
+    ) -> Result<Option<Cow<'v, str>>, Unfit> {
         let value = match template {
-            Template::Constant(text) => return Ok(Some(text.clone())),
+            Template::Constant(text) => return Ok(Some(Cow::Borrowed(text))),
             Template::Value(value) => *value,
         };
         if value == Value::Institution {
-            return Ok(Some(self.institution.clone()));
+            return Ok(Some(Cow::Borrowed(&self.institution)));
         }
         let Some(text) = values.get(value) else { return Ok(None) };
         Ok(Some(match value {
-            Value::Amount if text != "0" => format!("{text}{:0>1$}", "", self.amount_decimals),
-            Value::Product => self.bank_product(text).ok_or_else(|| Unfit::Product(text.to_owned()))?,
-            Value::Terminal => text.to_owned(),
-            _ if self.spec.facts(path).is_some() => text.to_owned(),
-            _ => return Err(Unfit::Missing(path.clone(), value.name())),
+            Value::Amount if text != "0" && self.amount_decimals > 0 => {
+                Cow::Owned(format!("{text}{:0>1$}", "", self.amount_decimals))
+            }
+            Value::Product => {
+                Cow::Borrowed(self.bank_product(text).ok_or_else(|| Unfit::Product(text.to_owned()))?)
+            }
+            _ => Cow::Borrowed(text),
         }))
     }
 
-    fn bank_product(&self, ours: &str) -> Option<String> {
+    fn bank_product<'v>(&'v self, ours: &'v str) -> Option<&'v str> {
         if self.products.is_empty() {
-            return Some(ours.to_owned());
+            return Some(ours);
         }
-        self.products.iter().find(|(known, _)| known.as_str() == ours).map(|(_, theirs)| theirs.clone())
+        self.products.iter().find(|(known, _)| known.as_str() == ours).map(|(_, theirs)| theirs.as_str())
     }
 
     /// Which operation a message belongs to, by its type and by what its table always has.

@@ -5,6 +5,7 @@
 //! it. Deliberately one program: the crate's tests link once.
 
 mod bench;
+mod chain;
 mod commands;
 mod copy;
 mod country;
@@ -14,6 +15,7 @@ mod failover;
 mod full_disk;
 mod kill;
 mod kit;
+mod line;
 mod logs;
 mod many;
 mod readme;

@@ -15,7 +15,8 @@ pub(crate) struct Books {
 }
 
 impl Books {
-    fn read(site: &Site) -> Self {
+    /// The gateway's.
+    pub(crate) fn read(site: &Site) -> Self {
         let listed = site.json(&["invoice", "list", "--limit", "1000000"]);
         let listed = listed.as_array().expect("a list of invoices");
         let invoices: BTreeMap<_, _> = listed.iter().map(|i| (text(i, "number"), i.clone())).collect();
@@ -25,8 +26,13 @@ impl Books {
 
     /// All three books, which must agree.
     pub(crate) fn read_all(site: &Site, notes: &[Note]) -> Self {
+        Self::read_all_with(site, notes, &site.json(&["sandbox", "payments"]))
+    }
+
+    /// All three books, of which the bank's were read elsewhere.
+    pub(crate) fn read_all_with(site: &Site, notes: &[Note], payments: &Value) -> Self {
         let books = Self::read(site);
-        books.agree_with_the_bank(site);
+        books.agree_with_the_bank(payments);
         books.agree_with_the_clients(notes);
         books.agree_with_the_deposits(site);
         books
@@ -42,8 +48,7 @@ impl Books {
     }
 
     /// The bank took it, if and only if it is CONFIRM; with equal amounts and numbers, and once.
-    fn agree_with_the_bank(&self, site: &Site) {
-        let payments = site.json(&["sandbox", "payments"]);
+    pub(crate) fn agree_with_the_bank(&self, payments: &Value) {
         let mut taken = BTreeMap::new();
         for payment in payments.as_array().expect("a list of payments") {
             let number = text(payment, "invoice");
