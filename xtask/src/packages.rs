@@ -1,8 +1,8 @@
 //! Installs what the tests need and the machine lacks: on Debian, from its own packages.
 //!
 //! What is there is left alone, wherever it came from: a program is tried, not looked up in a package
-//! list. Needed are the languages of the example clients, which the tests run as partners would,
-//! PostgreSQL with what keeps it available, and the test runner.
+//! list. Needed are the languages of the example clients, which the tests run as partners would, another
+//! implementation of ISO 8583, PostgreSQL with what keeps it available, and the test runner.
 
 use crate::steps::{Steps, cargo, spawn};
 use anyhow::{Context, Result, bail};
@@ -20,11 +20,10 @@ struct Need {
     packages: &'static [&'static str],
 }
 
-const NEEDS: [Need; 10] = [
+const NEEDS: [Need; 9] = [
     Need { probe: &["curl", "--version"], packages: &["ca-certificates", "curl"] },
     Need { probe: &["php", "-r", PHP_HAS_CURL], packages: &["php-cli", "php-curl"] },
-    Need { probe: &["python3", "-c", ""], packages: &["python3"] },
-    Need { probe: PYTHON_HAS_REQUESTS, packages: &["python3-requests"] },
+    Need { probe: &["python3", "-c", PYTHON_HAS_LIBRARIES_OR_PIP], packages: &["python3-venv"] },
     Need { probe: &["openssl", "version"], packages: &["openssl"] },
     Need { probe: &["sh", "-c", "ss -V && pgrep -V"], packages: &["iproute2", "procps"] },
     Need { probe: &["sh", "-c", HAS_POSTGRESQL], packages: &["postgresql", "postgresql-contrib"] },
@@ -38,7 +37,15 @@ const NEEDS: [Need; 10] = [
 const PHP_HAS_CURL: &str = "exit(function_exists('curl_init') ? 0 : 1);";
 /// A server of at least version 15 with its benchmark, and what makes throw-away ones.
 const HAS_POSTGRESQL: &str = "ls /usr/lib/postgresql/1[5-9]/bin/pgbench && command -v pg_virtualenv";
-const PYTHON_HAS_REQUESTS: &[&str] = &["python3", "-c", "import requests"];
+const PYTHON_HAS_LIBRARIES: &str = "import requests, iso8583; assert iso8583.__version__.startswith('4.')";
+/// Debian's Python makes no environments with pip in them until another package brings that.
+const PYTHON_HAS_LIBRARIES_OR_PIP: &str = "\
+try:
+    import requests, iso8583; assert iso8583.__version__.startswith('4.')
+except Exception:
+    import ensurepip, venv";
+/// What pip installs: Debian has not all of it, and a Python of the developer's own sees nothing of Debian's.
+const PYTHON_LIBRARIES: [&str; 2] = ["requests", "pyiso8583==4.0.1"];
 
 /// Installs what is missing.
 pub(crate) fn install(steps: &mut Steps) -> Result<()> {
@@ -46,14 +53,11 @@ pub(crate) fn install(steps: &mut Steps) -> Result<()> {
         NEEDS.iter().filter(|need| !succeeds(need.probe)).flat_map(|need| need.packages).copied().collect();
     if !missing.is_empty() {
         install_debian(&missing)?;
-        let mut lacking =
-            NEEDS.iter().filter(|need| need.probe != PYTHON_HAS_REQUESTS && !succeeds(need.probe));
-        if let Some(need) = lacking.next() {
+        if let Some(need) = NEEDS.iter().find(|need| !succeeds(need.probe)) {
             bail!("`{}` still fails with these packages installed", need.probe.join(" "));
         }
     }
-    if !succeeds(PYTHON_HAS_REQUESTS) {
-        // A Python of the developer's own does not see Debian's packages.
+    if !succeeds(&["python3", "-c", PYTHON_HAS_LIBRARIES]) {
         let environment = steps.repository().join("target/python");
         create_python_environment(&environment)?;
         steps.prefer(environment.join("bin"))?;
@@ -76,13 +80,14 @@ fn install_debian(packages: &[&str]) -> Result<()> {
 
 fn create_python_environment(environment: &PathBuf) -> Result<()> {
     let python = environment.join("bin/python3");
-    if Command::new(&python).args(["-c", "import requests"]).output().is_ok_and(|run| run.status.success()) {
+    let has_libraries = Command::new(&python).args(["-c", PYTHON_HAS_LIBRARIES]).output();
+    if has_libraries.is_ok_and(|run| run.status.success()) {
         return Ok(());
     }
-    eprintln!("installing with pip, under target: requests");
+    eprintln!("installing with pip, under target: {}", PYTHON_LIBRARIES.join(", "));
     spawn(Command::new("python3").args(["-m", "venv"]).arg(environment))
         .context("failed to make a Python environment (Debian: python3-venv)")?;
-    spawn(Command::new(python).args(["-m", "pip", "install", "--quiet", "requests"]))
+    spawn(Command::new(python).args(["-m", "pip", "install", "--quiet"]).args(PYTHON_LIBRARIES))
 }
 
 /// rustup's minimal profile leaves these out.

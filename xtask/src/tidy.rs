@@ -36,7 +36,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("bank", &["domain", "iso8583"]),
     ("engine", &["domain", "store", "bank"]),
     ("web", &["engine", "domain"]),
-    ("esamsat", &["domain", "store", "store-sqlite", "store-postgres", "bank", "engine", "web"]),
+    ("esamsat", &["domain", "store", "store-sqlite", "store-postgres", "iso8583", "bank", "engine", "web"]),
     ("xtask", &[]),
 ];
 
@@ -271,7 +271,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
             let name = name.to_string_lossy();
             if entry.file_type()?.is_dir() {
                 let hidden = name.starts_with('.') && ![".cargo", ".ci", ".config"].contains(&&*name);
-                if !hidden && !["target", "esamsat-demo", "__pycache__"].contains(&&*name) {
+                if !hidden && !["target", "esamsat-demo", "__pycache__", "corpus"].contains(&&*name) {
                     folders.push(entry.path());
                 }
             } else if !name.contains(".sqlite") {

@@ -1,4 +1,4 @@
-//! What a payment message costs: to write, to read, both.
+//! What messages cost to write and to read: a payment, and the answer that brings a whole bill.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use iso8583::{Message, Mti, Path, Spec};
@@ -32,13 +32,42 @@ fn payment(dialect: bool) -> Message {
     message
 }
 
+/// The longest message of a day: the answer to an inquiry, with the whole bill.
+fn bill() -> Message {
+    let mut message = payment(true);
+    message.set_mti(Mti::parse("0210").expect("a message type"));
+    message.set(39, "00");
+    for (part, text) in [
+        ("owner_name", "JORDAN"),
+        ("owner_address", "KP CITAMIANG DUA RT1 RW4 PAMIJAHAN KAB BOGOR"),
+        ("license_plate", "F 0001 Z"),
+        ("brand", "YAMAHA"),
+        ("model", "28D (AL115S/MIO)"),
+        ("color", "MERAH MARUN"),
+        ("year_built", "2010"),
+        ("pkb", "143500"),
+        ("opsen_pkb", "0"),
+        ("swdkllj", "35000"),
+        ("bbn", "0"),
+        ("pkb_penalty", "0"),
+        ("opsen_pkb_penalty", "0"),
+        ("swdkllj_penalty", "0"),
+        ("bbn_penalty", "0"),
+    ] {
+        message.set(Path::part(48, part), text);
+    }
+    message
+}
+
 fn measure(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("payment");
+    let tagged = Spec::builtin("dialect-37-80").expect("it is shipped");
+    let mut group = criterion.benchmark_group("iso8583");
     group.throughput(Throughput::Elements(1));
-    for (name, spec) in
-        [("default", Spec::iso87_ascii()), ("tagged", Spec::builtin("dialect-37-80").expect("it is shipped"))]
-    {
-        let message = payment(name == "tagged");
+    for (name, spec, message) in [
+        ("payment, default spec", Spec::iso87_ascii(), payment(false)),
+        ("payment, tagged", tagged, payment(true)),
+        ("bill, tagged", tagged, bill()),
+    ] {
         let mut bytes = Vec::new();
         spec.encode(&message, &mut bytes).expect("the message fits");
         let mut out = Vec::with_capacity(512);

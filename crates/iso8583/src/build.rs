@@ -2,7 +2,8 @@
 
 use crate::{
     Mti, Spec,
-    spec::{Bitmap, Content, Encoding, Field, Form, Kind, Layout, Length, Mask, Pad, Part, When},
+    encode::write_value,
+    spec::{Bitmap, Content, Encoding, Field, Filler, Form, Kind, Layout, Length, Mask, Pad, Part, When},
 };
 use serde::Deserialize;
 use std::{
@@ -25,6 +26,8 @@ pub struct SpecFile {
     #[serde(default)]
     pub extends: Option<Spanned<String>>,
     #[serde(default)]
+    mti: Option<Spanned<String>>,
+    #[serde(default)]
     bitmap: Option<Spanned<String>>,
     #[serde(default)]
     field: BTreeMap<Spanned<String>, Spanned<FieldFile>>,
@@ -44,6 +47,12 @@ struct FieldFile {
     min: Option<usize>,
     #[serde(default)]
     encoding: Option<String>,
+    /// How the prefix is written, if not as the value.
+    #[serde(default)]
+    prefix: Option<String>,
+    /// Of packed digits.
+    #[serde(default)]
+    filler: Option<String>,
     #[serde(default)]
     pad: Option<String>,
     #[serde(default)]
@@ -188,23 +197,35 @@ impl Spec {
     /// Checks a spec that was read as part of something larger; spans are those of the larger text.
     pub fn build(file: SpecFile) -> Built<Self> {
         let mut spec = match &file.extends {
-            Some(name) => match Self::builtin(name.get_ref()) {
-                Some(spec) => spec.clone(),
-                None => {
+            Some(name) => {
+                let Some(spec) = Self::builtin(name.get_ref()) else {
                     let names: Vec<_> = Self::builtin_names().collect();
-                    let here = Here::of(name, "extends");
-                    return here.wrong(format_args!(
+                    return Here::of(name, "extends").wrong(format_args!(
                         "there is no shipped spec {:?}; there are {}",
                         name.get_ref(),
                         names.join(", ")
                     ));
-                }
-            },
-            None => {
-                Self { name: String::new(), bitmap: Bitmap::Hex { lower: false }, fields: vec![None; 129] }
+                };
+                spec.clone()
             }
+            None => Self {
+                name: String::new(),
+                has_packed_mti: false,
+                bitmap: Bitmap::Hex { lower: false },
+                fields: vec![None; 129],
+            },
         };
         spec.name = file.name;
+        if let Some(form) = &file.mti {
+            spec.has_packed_mti = match form.get_ref().as_str() {
+                "ascii" => false,
+                "bcd" => true,
+                other => {
+                    return Here::of(form, "mti")
+                        .wrong(format_args!("{other:?} is none; write \"ascii\" or \"bcd\""));
+                }
+            };
+        }
         if let Some(form) = &file.bitmap {
             spec.bitmap = match form.get_ref().as_str() {
                 "binary" => Bitmap::Binary,
@@ -231,9 +252,14 @@ impl Spec {
             };
             spec.fields[index] = Some(build_field(&here, field.get_ref())?);
         }
-        for (number, field) in &file.field {
-            let here = Here::of(field, format!("field {}", number.get_ref()));
-            check_conditions(&here, &spec, number.get_ref().parse().unwrap_or_default())?;
+        for number in 2..=128 {
+            let own = file.field.iter().find(|(key, _)| *key.get_ref() == number.to_string());
+            let span = match (own, &file.extends) {
+                (Some((_, field)), _) => field.span(),
+                (None, Some(name)) => name.span(),
+                (None, None) => continue,
+            };
+            check_layouts(&Here { span, place: format!("field {number}") }, &spec, number)?;
         }
         if spec.fields.iter().all(Option::is_none) {
             return Err(SpecError {
@@ -253,7 +279,17 @@ fn build_field(here: &Here, file: &FieldFile) -> Built<Field> {
         }
         (None | Some("ascii"), _) | (Some("binary"), Kind::Bytes) => Encoding::Ascii,
         (Some("hex"), Kind::Bytes) => Encoding::Hex,
-        (Some("bcd"), Kind::Digits) => Encoding::Bcd,
+        (Some("bcd"), Kind::Digits) => {
+            let filler = file.filler.as_deref().unwrap_or("left-0");
+            match Filler::parse(filler) {
+                Some(filler) => Encoding::Bcd(filler),
+                None => {
+                    return here.wrong(format_args!(
+                        "filler {filler:?} is none; write \"left-0\", \"right-0\" or \"right-F\""
+                    ));
+                }
+            }
+        }
         (Some("bcd"), _) => {
             return here.wrong("only digits (kind \"n\") can be written as bcd; take another encoding");
         }
@@ -261,6 +297,10 @@ fn build_field(here: &Here, file: &FieldFile) -> Built<Field> {
             return here.wrong(format_args!("encoding {other:?} is not one of kind {:?}; write \"ascii\" or \"bcd\", for bytes \"binary\" or \"hex\"", file.kind));
         }
     };
+    let is_packed = matches!(encoding, Encoding::Bcd(_));
+    if file.filler.is_some() && !is_packed {
+        return here.wrong("only an odd count of bcd digits is filled up; take the filler away");
+    }
     let given: Vec<_> = [(0, file.length), (2, file.ll), (3, file.lll), (4, file.llll)]
         .into_iter()
         .filter_map(|(digits, length)| Some((digits, length?)))
@@ -276,16 +316,30 @@ fn build_field(here: &Here, file: &FieldFile) -> Built<Field> {
     if digits == 0 && file.min.is_some() {
         return here.wrong("a fixed length has no min; take it away");
     }
+    if digits == 0 && file.prefix.is_some() {
+        return here.wrong("a fixed length has no prefix; take it away");
+    }
+    let is_prefix_packed = match file.prefix.as_deref() {
+        None => is_packed,
+        Some("ascii") => false,
+        Some("bcd") => true,
+        Some(other) => {
+            return here.wrong(format_args!("prefix {other:?} is none; write \"ascii\" or \"bcd\""));
+        }
+    };
+    if min == 0 && kind == Kind::SignedDigits {
+        return here.wrong("x+n has at least its C or D; min must be 1 or more");
+    }
     if min > length {
         return here.wrong(format_args!("min {min} is more than the length {length}"));
     }
     let length = match digits {
         0 => Length::Fixed(length),
-        digits => Length::Prefixed { digits: digits as usize, min, max: length },
+        digits => Length::Prefixed { digits: digits as usize, is_packed: is_prefix_packed, min, max: length },
     };
     let is_fixed = digits == 0;
     let pad = here.pad(file.pad.as_deref(), kind, is_fixed)?;
-    if encoding == Encoding::Bcd && pad == Some(Pad::Spaces) {
+    if is_packed && pad == Some(Pad::Spaces) {
         return here.wrong("bcd has no spaces; pad with zeros");
     }
     let mut layouts = Vec::new();
@@ -293,6 +347,9 @@ fn build_field(here: &Here, file: &FieldFile) -> Built<Field> {
         let here = Here::of(layout, format!("{}, layout {}", here.place, layouts.len() + 1));
         if kind != Kind::Printable || pad.is_some() {
             return here.wrong("only a field of kind \"ans\" without a pad can have layouts");
+        }
+        if min > 1 {
+            return here.wrong("the parts say how short the field may be; take its min away");
         }
         layouts.push(build_layout(&here, layout.get_ref(), length)?);
     }
@@ -320,6 +377,10 @@ fn build_layout(here: &Here, file: &LayoutFile, length: Length) -> Built<Layout>
     }
     let (form, files) = match (&file.columns, &file.tagged) {
         (Some(columns), None) => (Form::Columns, columns),
+        (None, Some(_)) if matches!(length, Length::Fixed(_)) => {
+            return here
+                .wrong("tags have no fixed length together; give the field a prefix: ll, lll or llll");
+        }
         (None, Some(tagged)) => {
             if !(1..=4).contains(&tagged.tag) || !(1..=4).contains(&tagged.length) {
                 return here.wrong("tag and length of a tagged layout have 1 to 4 digits each");
@@ -404,19 +465,44 @@ fn build_layout(here: &Here, file: &LayoutFile, length: Length) -> Built<Layout>
     Ok(Layout { when, form, parts })
 }
 
-/// What a layout depends on must be read before it.
-fn check_conditions(here: &Here, spec: &Spec, number: u8) -> Built<()> {
+/// What a layout depends on is read before it and can be so, and every layout is for some message.
+fn check_layouts(here: &Here, spec: &Spec, number: u8) -> Built<()> {
     let Some(field) = spec.field(number) else { return Ok(()) };
-    for (condition, _) in field.layouts.iter().flat_map(|layout| &layout.when.fields) {
+    for (condition, text) in field.layouts.iter().flat_map(|layout| &layout.when.fields) {
         if *condition >= number {
             return here
                 .wrong(format_args!("a layout can depend on fields before it, not on field {condition}"));
         }
-        if spec.field(*condition).is_none_or(|field| !field.layouts.is_empty()) {
+        let Some(plain) = spec.field(*condition).filter(|field| field.layouts.is_empty()) else {
             return here.wrong(format_args!(
                 "a layout depends on field {condition}, which is not there or has parts"
+            ));
+        };
+        if let Err(rule) = write_value(&plain.content, text.as_bytes(), &mut Vec::new()) {
+            return here.wrong(format_args!(
+                "a layout depends on field {condition} being {text:?}, which it cannot be: {rule}"
+            ));
+        }
+    }
+    for (index, layout) in field.layouts.iter().enumerate() {
+        if let Some(before) =
+            field.layouts[..index].iter().position(|before| before.when.covers(&layout.when))
+        {
+            return here.wrong(format_args!(
+                "layout {} is for no message: layout {} comes before it and takes them all; change their order",
+                index + 1,
+                before + 1
             ));
         }
     }
     Ok(())
+}
+
+impl When {
+    /// Whether it holds wherever the other does.
+    fn covers(&self, other: &Self) -> bool {
+        let covers_types = self.mti.is_empty()
+            || !other.mti.is_empty() && other.mti.iter().all(|mti| self.mti.contains(mti));
+        covers_types && self.fields.iter().all(|field| other.fields.contains(field))
+    }
 }

@@ -32,16 +32,29 @@ impl Spec {
     /// Reads a message, the whole of `bytes`.
     pub fn decode(&self, bytes: &[u8]) -> Result<Message, DecodeError> {
         let mut reader = Reader { bytes, offset: 0 };
-        let digits = reader.take(4).map_err(|rule| wrong(None, 0, rule))?;
-        let digits = digits.try_into().expect("four were taken");
-        let Some(mti) = Mti::from_digits(digits) else { return Err(wrong(None, 0, Rule::NotAMessageType)) };
+        let mti = self.mti(&mut reader).map_err(|rule| wrong(None, 0, rule))?;
         let mut message = Message::new(mti);
+        self.read_fields(&mut reader, &mut message)?;
+        Ok(message)
+    }
+
+    /// Reads a message of which something is wrong as far as that: whatever stands before it. Good for telling
+    /// whose message it is, and for nothing else.
+    pub fn decode_beginning(&self, bytes: &[u8]) -> Option<Message> {
+        let mut reader = Reader { bytes, offset: 0 };
+        let mut message = Message::new(self.mti(&mut reader).ok()?);
+        // What it is that is wrong, `decode` tells.
+        let _wrong = self.read_fields(&mut reader, &mut message);
+        Some(message)
+    }
+
+    fn read_fields(&self, reader: &mut Reader<'_>, message: &mut Message) -> Result<(), DecodeError> {
         let bitmap_at = reader.offset;
-        let first = self.bitmap(&mut reader).map_err(|rule| wrong(None, bitmap_at, rule))?;
+        let first = self.bitmap(reader)?;
         let mut bits = u128::from(first) << 64;
         if first >> 63 == 1 {
             let at = reader.offset;
-            let second = self.bitmap(&mut reader).map_err(|rule| wrong(None, at, rule))?;
+            let second = self.bitmap(reader)?;
             if second == 0 {
                 return Err(wrong(None, at, Rule::EmptyBitmap));
             }
@@ -53,26 +66,43 @@ impl Spec {
             let number = u8::try_from(left.leading_zeros() + 1).expect("at most 128");
             left &= !(1 << (128 - u32::from(number)));
             let Some(field) = self.field(number) else {
-                return Err(wrong(Path::from(number), bitmap_at, Rule::UnknownField));
+                let bits_a_byte = if self.bitmap == Bitmap::Binary { 8 } else { 4 };
+                let at = bitmap_at + usize::from(number - 1) / bits_a_byte;
+                return Err(wrong(Path::from(number), at, Rule::UnknownField));
             };
-            read_field(number, field, &mut reader, &mut message)?;
+            read_field(number, field, reader, message)?;
         }
-        match bytes.len() - reader.offset {
-            0 => Ok(message),
+        match reader.bytes.len() - reader.offset {
+            0 => Ok(()),
             count => Err(wrong(None, reader.offset, Rule::TrailingBytes { count })),
         }
     }
 
-    fn bitmap(&self, reader: &mut Reader<'_>) -> Result<u64, Rule> {
+    fn mti(&self, reader: &mut Reader<'_>) -> Result<Mti, Rule> {
+        let digits = if self.has_packed_mti {
+            let [first, second] = reader.take(2)?.try_into().expect("two were taken");
+            [first >> 4, first & 15, second >> 4, second & 15].map(|digit| b'0' + digit)
+        } else {
+            reader.take(4)?.try_into().expect("four were taken")
+        };
+        Mti::from_digits(digits).ok_or(Rule::NotAMessageType)
+    }
+
+    fn bitmap(&self, reader: &mut Reader<'_>) -> Result<u64, DecodeError> {
+        let at = reader.offset;
+        let truncated = |rule| wrong(None, at, rule);
         match self.bitmap {
             Bitmap::Binary => {
-                let bytes = reader.take(8)?;
+                let bytes = reader.take(8).map_err(truncated)?;
                 Ok(u64::from_be_bytes(bytes.try_into().expect("eight were taken")))
             }
             Bitmap::Hex { lower } => {
                 let mut bits = 0;
-                for digit in reader.take(16)? {
-                    bits = bits << 4 | u64::from(half(*digit, lower).ok_or(Rule::Bitmap)?);
+                for (index, digit) in reader.take(16).map_err(truncated)?.iter().enumerate() {
+                    let Some(half) = half(*digit, lower) else {
+                        return Err(wrong(None, at + index, Rule::Bitmap));
+                    };
+                    bits = bits << 4 | u64::from(half);
                 }
                 Ok(bits)
             }
@@ -91,13 +121,13 @@ fn half(digit: u8, lower: bool) -> Option<u8> {
 }
 
 /// How many characters, or bytes, a value has on the wire before its encoding.
-fn read_length(length: Length, encoding: Encoding, reader: &mut Reader<'_>) -> Result<usize, Rule> {
-    let (digits, min, max) = match length {
+fn read_length(length: Length, reader: &mut Reader<'_>) -> Result<usize, Rule> {
+    let (digits, is_packed, min, max) = match length {
         Length::Fixed(length) => return Ok(length),
-        Length::Prefixed { digits, min, max } => (digits, min, max),
+        Length::Prefixed { digits, is_packed, min, max } => (digits, is_packed, min, max),
     };
     let mut length = 0_usize;
-    if encoding == Encoding::Bcd {
+    if is_packed {
         let bytes = reader.take(digits.div_ceil(2))?;
         for byte in bytes {
             for digit in [byte >> 4, byte & 15] {
@@ -133,7 +163,7 @@ fn read_field(
     let at = reader.offset;
     let here = |offset: usize, rule| wrong(Path::from(number), offset, rule);
     let Content { kind, length, encoding, pad } = field.content;
-    let count = read_length(length, encoding, reader).map_err(|rule| here(at, rule))?;
+    let count = read_length(length, reader).map_err(|rule| here(at, rule))?;
     let start = reader.offset;
     match encoding {
         Encoding::Ascii => {
@@ -152,34 +182,40 @@ fn read_field(
         }
         Encoding::Hex => {
             let digits = reader.take(count * 2).map_err(|rule| here(start, rule))?;
-            let mut bytes = Vec::with_capacity(count);
-            for (index, pair) in digits.chunks(2).enumerate() {
-                match (half(pair[0], false), half(pair[1], false)) {
-                    (Some(high), Some(low)) => bytes.push(high << 4 | low),
-                    _ => return Err(here(start + index * 2, Rule::Character(kind))),
-                }
+            if let Some(strange) = digits.iter().position(|digit| half(*digit, false).is_none()) {
+                return Err(here(start + strange, Rule::Character(kind)));
             }
-            message.set_bytes(number, &bytes);
+            let halves = digits.iter().filter_map(|digit| half(*digit, false));
+            message.set_each(number, pairs(halves).map(|(high, low)| high << 4 | low));
         }
-        Encoding::Bcd => {
+        Encoding::Bcd(filler) => {
             let bytes = reader.take(count.div_ceil(2)).map_err(|rule| here(start, rule))?;
-            let mut digits = Vec::with_capacity(bytes.len() * 2);
-            for (index, byte) in bytes.iter().enumerate() {
-                for digit in [byte >> 4, byte & 15] {
-                    if digit > 9 {
-                        return Err(here(start + index, Rule::Character(Kind::Digits)));
-                    }
-                    digits.push(b'0' + digit);
-                }
+            let halves = || bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+            let (before, behind) = filler.around(count);
+            if before.is_some() && halves().next() != before {
+                return Err(here(start, Rule::Filling));
             }
-            let digits = match count % 2 {
-                1 if digits[0] != b'0' => return Err(here(start, Rule::Filling)),
-                odd => &digits[odd..],
+            if behind.is_some() && halves().next_back() != behind {
+                return Err(here(start + bytes.len() - 1, Rule::Filling));
+            }
+            let skipped = before.iter().count();
+            let digits = || halves().skip(skipped).take(count);
+            if let Some(strange) = digits().position(|digit| digit > 9) {
+                let half = skipped + strange;
+                return Err(here(start + half / 2, Rule::Character(kind)));
+            }
+            let zeros = match pad {
+                Some(_) => digits().take(count - 1).take_while(|digit| *digit == 0).count(),
+                None => 0,
             };
-            message.set_bytes(number, pad.map_or(digits, |pad| pad.stripped(digits)));
+            message.set_each(number, digits().skip(zeros).map(|digit| b'0' + digit));
         }
     }
     Ok(())
+}
+
+fn pairs(mut halves: impl Iterator<Item = u8>) -> impl Iterator<Item = (u8, u8)> {
+    std::iter::from_fn(move || Some((halves.next()?, halves.next()?)))
 }
 
 fn read_parts(
@@ -192,7 +228,11 @@ fn read_parts(
     let Some(layout) = field.layouts.iter().find(|layout| layout.is_for(message)) else {
         return Err(wrong(Path::from(number), start, Rule::NoLayout));
     };
-    message.set_without_parts(number);
+    let count = match layout.form {
+        Form::Columns => layout.parts.len(),
+        Form::Tagged { tag_digits, length_digits } => bytes.len() / (tag_digits + length_digits),
+    };
+    message.set_without_parts(number, count.min(layout.parts.len()));
     match layout.form {
         Form::Columns => read_columns(number, layout, bytes, start, message),
         Form::Tagged { tag_digits, length_digits } => {
@@ -225,7 +265,7 @@ fn read_columns(
             let skipped = if part.pad == Some(Pad::Zeros) { column.len() - value.len() } else { 0 };
             return Err(here(at + skipped + strange, Rule::Character(part.kind)));
         }
-        message.set_part(number, Arc::clone(&part.name), value);
+        message.push_part(number, &part.name, value);
         at += part.length;
     }
     match bytes.len() - at {
@@ -243,27 +283,29 @@ fn read_tagged(
     message: &mut Message,
 ) -> Result<(), DecodeError> {
     let mut reader = Reader { bytes, offset: 0 };
+    let mut next = 0;
     while reader.offset < bytes.len() {
         let at = start + reader.offset;
         let tag = reader.take(tag_digits).map_err(|rule| wrong(Path::from(number), at, rule))?;
-        let Some(part) = layout.parts.iter().find(|part| part.tag.as_bytes() == tag) else {
+        let Some(index) = layout.find(next, |part| part.tag.as_bytes() == tag) else {
             return Err(wrong(Path::from(number), at, Rule::UnknownTag));
         };
+        let part = &layout.parts[index];
+        next = index + 1;
         let here = |at: usize, rule| wrong(Path::part(number, Arc::clone(&part.name)), start + at, rule);
-        if message.part(number, &part.name).is_some() {
+        if message.has_pushed(number, &part.name) {
             return Err(here(at - start, Rule::DuplicateTag));
         }
         let length_at = reader.offset;
-        let length = Length::Prefixed { digits: length_digits, min: 0, max: part.length };
-        let length =
-            read_length(length, Encoding::Ascii, &mut reader).map_err(|rule| here(length_at, rule))?;
+        let length = Length::Prefixed { digits: length_digits, is_packed: false, min: 0, max: part.length };
+        let length = read_length(length, &mut reader).map_err(|rule| here(length_at, rule))?;
         let value_at = reader.offset;
         let value = reader.take(length).map_err(|rule| here(value_at, rule))?;
         let is_blank = value.is_empty() && part.kind != Kind::SignedDigits;
         if let Some(strange) = part.kind.strange(value).filter(|_| !is_blank) {
             return Err(here(value_at + strange, Rule::Character(part.kind)));
         }
-        message.set_part(number, Arc::clone(&part.name), value);
+        message.push_part(number, &part.name, value);
     }
     Ok(())
 }

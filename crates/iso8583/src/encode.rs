@@ -24,7 +24,12 @@ impl Spec {
     }
 
     fn write(&self, message: &Message, out: &mut Vec<u8>) -> Written {
-        out.extend_from_slice(&message.mti().digits());
+        let digits = message.mti().digits();
+        if self.has_packed_mti {
+            push_packed(out, digits.iter().map(|digit| digit - b'0'));
+        } else {
+            out.extend_from_slice(&digits);
+        }
         let mut bits = message.present().reverse_bits();
         let has_second = message.present() >> 64 != 0;
         if has_second {
@@ -62,7 +67,7 @@ fn push_hex(out: &mut Vec<u8>, bytes: &[u8], lower: bool) {
     }
 }
 
-fn write_value(content: &Content, value: &[u8], out: &mut Vec<u8>) -> Result<(), Rule> {
+pub(crate) fn write_value(content: &Content, value: &[u8], out: &mut Vec<u8>) -> Result<(), Rule> {
     let Content { kind, length, encoding, pad } = *content;
     if kind.strange(value).is_some() && !(value.is_empty() && pad == Some(Pad::Spaces)) {
         return Err(Rule::Character(kind));
@@ -82,22 +87,20 @@ fn write_value(content: &Content, value: &[u8], out: &mut Vec<u8>) -> Result<(),
             }
             length - value.len()
         }
-        Length::Prefixed { digits, min, .. } => {
+        Length::Prefixed { digits, is_packed, min, .. } => {
             if value.len() < min {
                 return Err(Rule::TooShort { length: value.len(), min });
             }
-            push_length(out, value.len(), digits, encoding == Encoding::Bcd);
+            push_length(out, value.len(), digits, is_packed);
             0
         }
     };
     match (encoding, pad) {
-        (Encoding::Bcd, _) => {
-            // What fills up a number is zeros, as is the first half of an odd count.
-            let odd = (fill + value.len()) % 2;
-            let mut digits = std::iter::repeat_n(&b'0', odd + fill).chain(value);
-            while let (Some(high), Some(low)) = (digits.next(), digits.next()) {
-                out.push((high - b'0') << 4 | (low - b'0'));
-            }
+        (Encoding::Bcd(filler), _) => {
+            let (before, behind) = filler.around(fill + value.len());
+            let zeros = std::iter::repeat_n(0, fill);
+            let digits = value.iter().map(|digit| digit - b'0');
+            push_packed(out, before.into_iter().chain(zeros).chain(digits).chain(behind));
         }
         (Encoding::Hex, _) => push_hex(out, value, false),
         (Encoding::Ascii, pad) => push_padded(out, value, fill, pad),
@@ -115,23 +118,28 @@ fn push_padded(out: &mut Vec<u8>, value: &[u8], fill: usize, pad: Option<Pad>) {
     }
 }
 
-fn push_length(out: &mut Vec<u8>, length: usize, digits: usize, is_bcd: bool) {
-    let mut text = [b'0'; 4];
-    let mut left = length;
-    for place in (0..digits).rev() {
-        text[place] = b'0' + u8::try_from(left % 10).expect("a digit");
-        left /= 10;
+/// Two half bytes a byte, of which there are an even count.
+fn push_packed(out: &mut Vec<u8>, mut halves: impl Iterator<Item = u8>) {
+    while let (Some(high), Some(low)) = (halves.next(), halves.next()) {
+        out.push(high << 4 | low);
     }
-    let text = &text[..digits];
-    if is_bcd {
-        if digits % 2 == 1 {
-            out.push(text[0] - b'0');
-        }
-        for pair in text[digits % 2..].chunks(2) {
-            out.push((pair[0] - b'0') << 4 | (pair[1] - b'0'));
-        }
-    } else {
-        out.extend_from_slice(text);
+}
+
+fn push_length(out: &mut Vec<u8>, length: usize, digits: usize, is_packed: bool) {
+    let at = out.len();
+    out.resize(at + if is_packed { digits.div_ceil(2) } else { digits }, 0);
+    put_length(&mut out[at..], length, is_packed);
+}
+
+/// Fills the place of a prefix. The spec bounds the length to what fits there.
+fn put_length(place: &mut [u8], mut length: usize, is_packed: bool) {
+    let mut digit = || {
+        let digit = u8::try_from(length % 10).expect("a digit");
+        length /= 10;
+        digit
+    };
+    for byte in place.iter_mut().rev() {
+        *byte = if is_packed { digit() | digit() << 4 } else { b'0' + digit() };
     }
 }
 
@@ -150,8 +158,8 @@ fn write_parts(number: u8, field: &Field, message: &Message, out: &mut Vec<u8>) 
     };
     let Content { length, .. } = field.content;
     let start = out.len();
-    if let Length::Prefixed { digits, .. } = length {
-        push_length(out, 0, digits, false);
+    if let Length::Prefixed { digits, is_packed, .. } = length {
+        push_length(out, 0, digits, is_packed);
     }
     let body = out.len();
     match layout.form {
@@ -165,18 +173,17 @@ fn write_parts(number: u8, field: &Field, message: &Message, out: &mut Vec<u8>) 
     if matches!(length, Length::Fixed(length) if size < length) {
         return Err(wrong(here(), Rule::TooShort { length: size, min: length.max() }));
     }
-    if let Length::Prefixed { digits, min, .. } = length {
+    if let Length::Prefixed { is_packed, min, .. } = length {
         if size < min {
             return Err(wrong(here(), Rule::TooShort { length: size, min }));
         }
-        let mut prefix = Vec::with_capacity(digits);
-        push_length(&mut prefix, size, digits, false);
-        out[start..body].copy_from_slice(&prefix);
+        put_length(&mut out[start..body], size, is_packed);
     }
     Ok(())
 }
 
 fn write_columns(number: u8, layout: &Layout, message: &Message, out: &mut Vec<u8>) -> Written {
+    let here = || Path::from(number);
     let mut missing: Option<&Part> = None;
     let mut written = 0;
     for part in &layout.parts {
@@ -198,13 +205,13 @@ fn write_columns(number: u8, layout: &Layout, message: &Message, out: &mut Vec<u
         push_padded(out, value, part.length - value.len(), part.pad);
         written += 1;
     }
-    let strange = message.parts(number).find(|(name, _)| layout.parts.iter().all(|part| part.name != **name));
-    match strange {
-        Some((name, _)) if written < message.parts(number).count() => {
-            Err(wrong(Path::part(number, Arc::clone(name)), Rule::UnknownPart))
-        }
-        _ => Ok(()),
+    if written == message.parts(number).count() {
+        return Ok(());
     }
+    let is_known = |name: &Arc<str>| layout.parts.iter().any(|part| part.name == *name);
+    let strange = message.parts(number).find(|(name, _)| !is_known(name));
+    let path = strange.map_or(here(), |(name, _)| Path::part(number, Arc::clone(name)));
+    Err(wrong(path, Rule::UnknownPart))
 }
 
 fn write_tagged(
@@ -214,11 +221,14 @@ fn write_tagged(
     message: &Message,
     out: &mut Vec<u8>,
 ) -> Written {
+    let mut next = 0;
     for (name, value) in message.parts(number) {
         let here = || Path::part(number, Arc::clone(name));
-        let Some(part) = layout.parts.iter().find(|part| part.name == *name) else {
+        let Some(index) = layout.find(next, |part| part.name == *name) else {
             return Err(wrong(here(), Rule::UnknownPart));
         };
+        let part = &layout.parts[index];
+        next = index + 1;
         check_part(part, value).map_err(|rule| wrong(here(), rule))?;
         out.extend_from_slice(part.tag.as_bytes());
         push_length(out, value.len(), length_digits, false);

@@ -82,8 +82,8 @@ pub enum Rule {
     /// A value that carries its own padding would not come back as it is.
     #[error("the value begins or ends with its own padding")]
     Padding,
-    /// A filling half byte that is not zero.
-    #[error("the filling half byte is not zero")]
+    /// The half byte that fills up an odd count of digits is not the spec's.
+    #[error("the filling half byte is not the spec's")]
     Filling,
     /// No layout of the field is for messages like this one.
     #[error("no layout of the field is for such a message")]

@@ -43,6 +43,11 @@ mod spec;
 #[cfg(test)]
 mod tests;
 
+/// Its examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use build::{SpecError, SpecFile};
 pub use error::{DecodeError, EncodeError, Rule};
 pub use message::Message;

@@ -82,7 +82,21 @@ impl Message {
     /// If the field's number is not 2 to 128.
     pub fn set_bytes(&mut self, field: u8, bytes: &[u8]) {
         let span = self.keep(bytes);
-        self.parts.retain(|part| part.field != field);
+        self.put_own(field, span);
+    }
+
+    /// Sets a field of bytes that are made while they are kept.
+    pub(crate) fn set_each(&mut self, field: u8, bytes: impl Iterator<Item = u8>) {
+        let start = self.bytes.len();
+        self.bytes.extend(bytes);
+        let span = self.span_from(start);
+        self.put_own(field, span);
+    }
+
+    fn put_own(&mut self, field: u8, span: Span) {
+        if self.has(field) {
+            self.parts.retain(|part| part.field != field);
+        }
         self.put(field, Value::Own(span));
     }
 
@@ -96,14 +110,30 @@ impl Message {
         self.put(field, Value::Parts);
     }
 
-    /// A field that is structured and has no parts: all of them may be missing.
-    pub(crate) fn set_without_parts(&mut self, field: u8) {
+    /// A field that is structured and has no parts yet, with room for some: all of them may be missing.
+    pub(crate) fn set_without_parts(&mut self, field: u8, count: usize) {
+        self.parts.reserve(count);
         self.put(field, Value::Parts);
+    }
+
+    /// Adds a part to a field of parts that does not have it yet.
+    pub(crate) fn push_part(&mut self, field: u8, name: &Arc<str>, bytes: &[u8]) {
+        let span = self.keep(bytes);
+        self.parts.push(Part { field, name: Arc::clone(name), span });
+    }
+
+    /// Whether a part was pushed under this very name.
+    pub(crate) fn has_pushed(&self, field: u8, name: &Arc<str>) -> bool {
+        self.parts.iter().any(|part| part.field == field && Arc::ptr_eq(&part.name, name))
     }
 
     fn keep(&mut self, bytes: &[u8]) -> Span {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
+        self.span_from(start)
+    }
+
+    fn span_from(&self, start: usize) -> Span {
         let offset = |at: usize| u32::try_from(at).expect("a message is far below four gigabytes");
         Span { start: offset(start), end: offset(self.bytes.len()) }
     }

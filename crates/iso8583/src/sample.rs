@@ -12,31 +12,43 @@ impl Spec {
     pub fn sample(&self, mti: Mti, mut choose: impl FnMut(usize) -> usize) -> Message {
         let mut choose = |ways: usize| choose(ways).min(ways - 1);
         let mut message = Message::new(mti);
-        for number in 2..=128 {
-            let Some(field) = self.field(number) else { continue };
-            if choose(4) != 0 {
-                continue;
+        let fields: Vec<(u8, &Field)> = (2..=128)
+            .filter_map(|number| Some((number, self.field(number)?)))
+            .filter(|_| choose(4) == 0)
+            .collect();
+        // What layouts depend on comes first: it must not change under a field that has its parts already.
+        for (_, field) in fields.iter().filter(|(_, field)| !field.layouts.is_empty()) {
+            let layout = &field.layouts[choose(field.layouts.len())];
+            for (condition, text) in &layout.when.fields {
+                if !message.has(*condition) {
+                    message.set(*condition, text);
+                }
             }
-            if field.layouts.is_empty() {
-                message.set_bytes(number, &value(&field.content, &mut choose));
-            } else {
-                set_parts(number, field, &mut message, &mut choose);
+        }
+        for (number, field) in &fields {
+            if field.layouts.is_empty() && !message.has(*number) {
+                message.set_bytes(*number, &value(&field.content, &mut choose));
+            }
+        }
+        for (number, field) in fields {
+            if let Some(layout) = field.layouts.iter().find(|layout| layout.is_for(&message)) {
+                set_parts(number, layout, field.content.length.max(), &mut message, &mut choose);
             }
         }
         message
     }
 }
 
-/// What a layout depends on is set to what it needs where that is not there yet.
-fn set_parts(number: u8, field: &Field, message: &mut Message, choose: &mut impl FnMut(usize) -> usize) {
-    let layout = &field.layouts[choose(field.layouts.len())];
-    for (condition, text) in &layout.when.fields {
-        message.set(*condition, text);
-    }
-    let Some(layout) = field.layouts.iter().find(|layout| layout.is_for(message)) else { return };
+fn set_parts(
+    number: u8,
+    layout: &Layout,
+    max: usize,
+    message: &mut Message,
+    choose: &mut impl FnMut(usize) -> usize,
+) {
     let is_set = match layout.form {
         Form::Columns => set_columns(number, layout, message, choose),
-        Form::Tagged { .. } => set_tags(number, layout, field.content.length.max(), message, choose),
+        Form::Tagged { .. } => set_tags(number, layout, max, message, choose),
     };
     if !is_set {
         message.remove(number);
@@ -111,7 +123,7 @@ fn character(kind: Kind, place: usize, choose: &mut impl FnMut(usize) -> usize) 
         Kind::Digits | Kind::SignedDigits => one_of(b"0123456789", choose),
         Kind::Letters => one_of(b"ABCMXYZabcxyz", choose),
         Kind::LettersAndDigits => one_of(b"ABCXYZabcxyz0123456789", choose),
-        Kind::Track => one_of(b"0123456789=D^?", choose),
+        Kind::Track => one_of(b"0123456789:;<=>?D", choose),
         Kind::Printable => b' ' + u8::try_from(choose(95)).expect("below 95"),
         Kind::Bytes => u8::try_from(choose(256)).expect("below 256"),
     }

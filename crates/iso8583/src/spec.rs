@@ -7,6 +7,8 @@ use std::sync::{Arc, LazyLock};
 #[derive(Clone, Debug)]
 pub struct Spec {
     pub(crate) name: String,
+    /// Whether the message type is two digits a byte.
+    pub(crate) has_packed_mti: bool,
     pub(crate) bitmap: Bitmap,
     /// By number; those of the bitmaps are never there.
     pub(crate) fields: Vec<Option<Field>>,
@@ -50,7 +52,7 @@ pub enum Kind {
     Printable,
     /// `x+n`: `C` or `D`, then digits.
     SignedDigits,
-    /// `z`: a magnetic track's digits and separators.
+    /// `z`: a magnetic track's digits and separators, 0x30 to 0x3F; `D` where a separator is written so.
     Track,
     /// `b`: bytes.
     Bytes,
@@ -93,9 +95,7 @@ impl Kind {
                 Some((b'C' | b'D', digits)) => Self::Digits.strange(digits).map(|at| at + 1),
                 _ => Some(0),
             },
-            Self::Track => bytes
-                .iter()
-                .position(|byte| !(byte.is_ascii_digit() || matches!(byte, b'=' | b'D' | b'^' | b'?'))),
+            Self::Track => bytes.iter().position(|byte| !matches!(byte, b'0'..=b'?' | b'D')),
             Self::Bytes => None,
         }
     }
@@ -104,9 +104,10 @@ impl Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Length {
     Fixed(usize),
-    /// A prefix of so many digits, then at least and at most so much.
+    /// A prefix of so many digits, perhaps two a byte; then at least and at most so much.
     Prefixed {
         digits: usize,
+        is_packed: bool,
         min: usize,
         max: usize,
     },
@@ -125,10 +126,39 @@ impl Length {
 pub(crate) enum Encoding {
     /// One byte a character; of bytes, their own.
     Ascii,
-    /// Two digits a byte, the first half of an odd count zero. The length prefix likewise.
-    Bcd,
+    /// Two digits a byte, an odd count of them filled up.
+    Bcd(Filler),
     /// Two hexadecimal digits a byte.
     Hex,
+}
+
+/// The half byte that makes an odd count of packed digits even.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filler {
+    ZeroLeft,
+    ZeroRight,
+    FifteenRight,
+}
+
+impl Filler {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "left-0" => Self::ZeroLeft,
+            "right-0" => Self::ZeroRight,
+            "right-F" => Self::FifteenRight,
+            _ => return None,
+        })
+    }
+
+    /// What stands before and behind `count` digits.
+    pub(crate) const fn around(self, count: usize) -> (Option<u8>, Option<u8>) {
+        match self {
+            _ if count.is_multiple_of(2) => (None, None),
+            Self::ZeroLeft => (Some(0), None),
+            Self::ZeroRight => (None, Some(0)),
+            Self::FifteenRight => (None, Some(15)),
+        }
+    }
 }
 
 /// With what a value is filled up to a fixed length.
@@ -180,6 +210,15 @@ pub(crate) struct Layout {
     pub(crate) when: When,
     pub(crate) form: Form,
     pub(crate) parts: Vec<Part>,
+}
+
+impl Layout {
+    /// The place of a part, which is mostly the one behind the last.
+    pub(crate) fn find(&self, next: usize, is_it: impl Fn(&Part) -> bool) -> Option<usize> {
+        let (before, behind) = self.parts.split_at(next);
+        let position = behind.iter().position(&is_it).map(|place| next + place);
+        position.or_else(|| before.iter().position(is_it))
+    }
 }
 
 /// Which messages a layout is for: all that it says must be so.

@@ -2,6 +2,7 @@
 
 use crate::*;
 use proptest::prelude::*;
+use std::fmt::Write;
 
 /// All that a spec can say, in one.
 const ODD: &str = r#"
@@ -86,8 +87,13 @@ fn odd() -> Spec {
     Spec::from_toml(ODD).unwrap()
 }
 
+fn packed() -> Spec {
+    Spec::from_toml(include_str!("../tests/packed.toml")).unwrap()
+}
+
 fn specs() -> Vec<Spec> {
-    Spec::builtin_names().map(|name| Spec::builtin(name).unwrap().clone()).chain([odd()]).collect()
+    let builtin = Spec::builtin_names().map(|name| Spec::builtin(name).unwrap().clone());
+    builtin.chain([odd(), packed()]).collect()
 }
 
 fn message(mti: &str, values: &[(&str, &str)]) -> Message {
@@ -148,6 +154,40 @@ fn packed_and_binary_values() {
 }
 
 #[test]
+fn every_filler_and_prefix() {
+    let spec = packed();
+    let mut values = message(
+        "0200",
+        &[
+            ("2", "123"),
+            ("3", "380000"),
+            ("4", "7"),
+            ("5", "1234567"),
+            ("6", "123"),
+            ("7", "0"),
+            ("8", "1234"),
+            ("9", "text"),
+            ("90.first", "42"),
+        ],
+    );
+    values.set_bytes(10, &[]);
+    let bytes = encoded(&spec, &values).unwrap();
+    let mut expected = vec![0x02, 0x00, 0xFF, 0xC0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x40, 0, 0, 0, 0];
+    expected.extend([0x03, 0x01, 0x23]);
+    expected.extend([0x38, 0x00, 0x00]);
+    expected.extend([0, 0, 0, 0, 0, 0x07]);
+    expected.extend([0x12, 0x34, 0x56, 0x70]);
+    expected.extend([0x00, 0x03, 0x12, 0x3F]);
+    expected.extend([0x00, 0x00, 0x0F]);
+    expected.extend(b"004\x12\x34");
+    expected.extend(b"\x00\x04text");
+    expected.extend([0x00]);
+    expected.extend(b"\x00\x06000042");
+    assert_eq!(bytes, expected);
+    assert_eq!(spec.decode(&bytes).unwrap(), values);
+}
+
+#[test]
 fn what_cannot_be_written() {
     let spec = odd();
     for (mti, values, expected) in [
@@ -190,10 +230,10 @@ fn what_cannot_be_read() {
         ("O200", "message at offset 0: not a message type of version 1987"),
         (&sixty_four_kibibytes, "message at offset 0: not a message type of version 1987"),
         ("0200", "message at offset 4: 16 bytes needed, 0 left"),
-        ("0200002000000000000g", "message at offset 4: the bitmap is not hexadecimal"),
-        ("0200002000000000000a", "message at offset 4: the bitmap is not hexadecimal"),
+        ("0200002000000000000g", "message at offset 19: the bitmap is not hexadecimal"),
+        ("0200002000000000000a", "message at offset 19: the bitmap is not hexadecimal"),
         ("080080000000000000000000000000000000", "message at offset 20: the second bitmap is empty"),
-        ("080080000000000000008000000000000000", "field 65 at offset 4: the spec has no such field"),
+        ("080080000000000000008000000000000000", "field 65 at offset 20: the spec has no such field"),
         ("08000020000000000000", "field 11 at offset 20: 6 bytes needed, 0 left"),
         ("0800002000000000000000O123", "field 11 at offset 22: not a digit"),
         ("08000020000000000000000123x", "message at offset 26: 1 bytes behind the last field"),
@@ -216,12 +256,46 @@ fn what_cannot_be_read() {
             &text[..text.len().min(60)]
         );
     }
+    let spec = packed();
+    for (bytes, expected) in [
+        (&[][..], "message at offset 0: 2 bytes needed, 0 left"),
+        (&[0x0A, 0x00], "message at offset 0: not a message type of version 1987"),
+        (&[0x12, 0x00], "message at offset 0: not a message type of version 1987"),
+        (&[0x02, 0x00, 1, 2, 3], "message at offset 2: 8 bytes needed, 3 left"),
+        (&[0x02, 0x00, 0x80, 0, 0, 0, 0, 0, 0, 0, 1], "message at offset 10: 8 bytes needed, 1 left"),
+        (&[0x02, 0x00, 0, 0, 0, 0, 0, 0x80, 0, 0], "field 41 at offset 7: the spec has no such field"),
+        (&[0x02, 0x00, 0x40, 0, 0, 0, 0, 0, 0, 0, 0x0A], "field 2 at offset 10: the length is not a number"),
+        (&[0x02, 0x00, 0x40, 0, 0, 0, 0, 0, 0, 0, 0x20], "field 2 at offset 10: length 20 is more than 19"),
+        (
+            &[0x02, 0x00, 0x40, 0, 0, 0, 0, 0, 0, 0, 0x03, 0x11, 0x11],
+            "field 2 at offset 11: the filling half byte is not the spec's",
+        ),
+        (&[0x02, 0x00, 0x40, 0, 0, 0, 0, 0, 0, 0, 0x03, 0x01, 0x1F], "field 2 at offset 12: not a digit"),
+        (
+            &[0x02, 0x00, 0x08, 0, 0, 0, 0, 0, 0, 0, 0x12, 0x34, 0x56, 0x7F],
+            "field 5 at offset 13: the filling half byte is not the spec's",
+        ),
+        (
+            &[0x02, 0x00, 0x04, 0, 0, 0, 0, 0, 0, 0, 0x00, 0x03, 0x12, 0x30],
+            "field 6 at offset 13: the filling half byte is not the spec's",
+        ),
+        (
+            &[0x02, 0x00, 0x04, 0, 0, 0, 0, 0, 0, 0, 0x20, 0x00],
+            "field 6 at offset 10: length 2000 is more than 1999",
+        ),
+        (
+            &[0x02, 0x00, 0x00, 0x80, 0, 0, 0, 0, 0, 0, 0x10, 0x04],
+            "field 9 at offset 10: length 1004 is more than 300",
+        ),
+    ] {
+        assert_eq!(spec.decode(bytes).unwrap_err().to_string(), expected);
+    }
     let spec = odd();
     let with = |head: &str, tail: &[u8]| [head.as_bytes(), tail].concat();
     for (bytes, expected) in [
         (
             with("08004000000000000000", &[0x11, 0x23, 0x45]),
-            "field 2 at offset 20: the filling half byte is not zero",
+            "field 2 at offset 20: the filling half byte is not the spec's",
         ),
         (with("08004000000000000000", &[0x01, 0xA3, 0x45]), "field 2 at offset 21: not a digit"),
         (with("08001000000000000000", &[0, 0x1B]), "field 4 at offset 20: the length is not a number"),
@@ -267,8 +341,14 @@ fn what_makes_no_spec() {
         (field("kind = \"n\"\nlength = 0"), Some(2), "from 1 to 9999"),
         (field("kind = \"n\"\nll = 5\nmin = 6"), Some(2), "min 6 is more"),
         (field("kind = \"n\"\nlength = 5\nmin = 1"), Some(2), "a fixed length has no min"),
+        (field("kind = \"x+n\"\nll = 9\nmin = 0"), Some(2), "has at least its C or D"),
         (field("kind = \"b\"\nlength = 5"), Some(2), "say which as encoding"),
         (field("kind = \"an\"\nlength = 5\nencoding = \"bcd\""), Some(2), "only digits"),
+        ("name = \"x\"\nmti = \"octal\"".to_owned(), Some(2), "write \"ascii\" or \"bcd\""),
+        (field("kind = \"n\"\nll = 5\nencoding = \"bcd\"\nfiller = \"F\""), Some(2), "filler \"F\" is none"),
+        (field("kind = \"n\"\nll = 5\nfiller = \"left-0\""), Some(2), "take the filler away"),
+        (field("kind = \"n\"\nlength = 5\nprefix = \"bcd\""), Some(2), "a fixed length has no prefix"),
+        (field("kind = \"n\"\nll = 5\nprefix = \"binary\""), Some(2), "prefix \"binary\" is none"),
         (field("kind = \"n\"\nll = 5\npad = \"zeros\""), Some(2), "only what has a fixed length"),
         (field("kind = \"an\"\nlength = 5\npad = \"zeros\""), Some(2), "zeros fill up digits"),
         (field("kind = \"n\"\nlength = 5\nmask = \"some\""), Some(2), "mask \"some\" is none"),
@@ -303,6 +383,20 @@ fn what_makes_no_spec() {
         ),
         (
             field(
+                "kind = \"ans\"\nlength = 9\n[[field.48.layout]]\ntagged = { tag = 1, length = 1, parts = [{ tag = \"1\", name = \"a\", kind = \"n\", length = 1 }] }",
+            ),
+            Some(6),
+            "tags have no fixed length",
+        ),
+        (
+            field(
+                "kind = \"ans\"\nlll = 9\nmin = 3\n[[field.48.layout]]\ncolumns = [{ name = \"a\", kind = \"n\", length = 2 }]",
+            ),
+            Some(7),
+            "take its min away",
+        ),
+        (
+            field(
                 "kind = \"ans\"\nlll = 9\n[[field.48.layout]]\nwhen = { fields = { \"50\" = \"1\" } }\ncolumns = [{ name = \"a\", kind = \"n\", length = 2 }]",
             ),
             Some(2),
@@ -321,6 +415,16 @@ fn what_makes_no_spec() {
             ),
             Some(6),
             "no message type",
+        ),
+        (
+            "name = \"x\"\nextends = \"dialect-38-18\"\n[field.3]\nname = \"y\"\nkind = \"n\"\nlength = 4".to_owned(),
+            Some(2),
+            "field 48: a layout depends on field 3 being \"380000\", which it cannot be: length 6 is more than 4",
+        ),
+        (
+            "name = \"x\"\nextends = \"iso87-ascii\"\n[field.48]\nname = \"y\"\nkind = \"ans\"\nlll = 9\n[[field.48.layout]]\ncolumns = [{ name = \"a\", kind = \"n\", length = 2 }]\n[[field.48.layout]]\nwhen = { mti = [\"0200\"] }\ncolumns = [{ name = \"b\", kind = \"n\", length = 2 }]".to_owned(),
+            Some(3),
+            "layout 2 is for no message",
         ),
     ] {
         let error = Spec::from_toml(&text).expect_err(expected);
@@ -377,11 +481,79 @@ fn chooser(choices: Vec<u8>) -> impl FnMut(usize) -> usize {
     move |ways| usize::from(choices.next().unwrap_or(0)) % ways
 }
 
+/// Picks without end.
+fn generator(seed: u64) -> impl FnMut(usize) -> usize {
+    let mut state = seed | 1;
+    move |ways| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 32).unwrap() % ways
+    }
+}
+
+/// Two fields of any description, most of which make sense.
+fn any_spec(choose: &mut impl FnMut(usize) -> usize) -> String {
+    let mut text = "name = \"any\"\n".to_owned();
+    text += ["", "bitmap = \"binary\"\n", "mti = \"bcd\"\n"][choose(3)];
+    text += "[field.3]\nname = \"which\"\nkind = \"n\"\nlength = 1\n";
+    for number in ["48", "90"] {
+        let has_parts = choose(2) == 0;
+        let kind = if has_parts { "ans" } else { ["a", "n", "an", "ans", "x+n", "z", "b", "n"][choose(8)] };
+        let form = ["length", "ll", "lll", "llll"][choose(4)];
+        let length = 1 + choose(40);
+        let _ = writeln!(text, "[field.{number}]\nname = \"y\"\nkind = \"{kind}\"\n{form} = {length}");
+        text += match (kind, choose(8)) {
+            ("b", choice) => ["encoding = \"hex\"\n", "encoding = \"binary\"\n"][choice % 2],
+            ("n", 0) => "encoding = \"bcd\"\n",
+            ("n", 1) => "encoding = \"bcd\"\nfiller = \"right-0\"\n",
+            ("n", 2) => "encoding = \"bcd\"\nfiller = \"right-F\"\npad = \"zeros\"\n",
+            ("n", 3) => "pad = \"zeros\"\n",
+            ("n" | "a" | "an" | "ans", 4) => "pad = \"spaces\"\n",
+            (_, 5) => "prefix = \"bcd\"\n",
+            (_, 6) => "min = 0\n",
+            (_, 7) => "min = 2\n",
+            _ => "",
+        };
+        for _ in 0..if has_parts { 1 + choose(2) } else { 0 } {
+            let _ = writeln!(text, "[[field.{number}.layout]]");
+            text +=
+                ["", "when = { mti = [\"0200\"] }\n", "when = { fields = { \"3\" = \"1\" } }\n"][choose(3)];
+            let is_tagged = choose(2) == 0;
+            let parts: Vec<String> = (0..=choose(3))
+                .map(|index| {
+                    let kind = ["a", "n", "an", "ans", "x+n", "z"][choose(6)];
+                    let tag = if is_tagged { format!("tag = \"{index}\", ") } else { String::new() };
+                    let pad = match (is_tagged, kind) {
+                        (true, _) => "",
+                        (false, "n") => {
+                            ["", ", pad = \"zeros\"", ", pad = \"spaces\"", ", optional = true"][choose(4)]
+                        }
+                        (false, _) => ["", ", pad = \"spaces\"", ", optional = true"][choose(3)],
+                    };
+                    format!(
+                        "{{ {tag}name = \"p{index}\", kind = \"{kind}\", length = {}{pad} }}",
+                        1 + choose(9)
+                    )
+                })
+                .collect();
+            let parts = parts.join(", ");
+            if is_tagged {
+                let length_digits = 1 + choose(2);
+                let _ = writeln!(text, "tagged = {{ tag = 1, length = {length_digits}, parts = [{parts}] }}");
+            } else {
+                let _ = writeln!(text, "columns = [{parts}]");
+            }
+        }
+    }
+    text
+}
+
 const TYPES: [&str; 6] = ["0200", "0210", "0220", "0230", "0421", "0800"];
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_back(which in 0..5_usize, mti in 0..TYPES.len(), choices: Vec<u8>) {
+    fn what_is_written_is_read_back(which in 0..6_usize, mti in 0..TYPES.len(), choices: Vec<u8>) {
         let spec = &specs()[which];
         let message = spec.sample(Mti::parse(TYPES[mti]).unwrap(), chooser(choices));
         let bytes = encoded(spec, &message).unwrap();
@@ -391,8 +563,29 @@ proptest! {
     }
 
     #[test]
+    fn whatever_can_be_written_is_read_back(
+        which in 0..6_usize,
+        mti in 0..TYPES.len(),
+        choices in prop::collection::vec(any::<u8>(), 0..400),
+        place: prop::sample::Index,
+        value in "[ -~é]{0,12}|0{0,3}[0-9]{0,30}|[CD][0-9]{8}|[A-Z0]{0,6} {0,2}",
+        other_mti in 0..TYPES.len(),
+    ) {
+        let spec = &specs()[which];
+        let mut message = spec.sample(Mti::parse(TYPES[mti]).unwrap(), chooser(choices));
+        let paths = message.paths();
+        if !paths.is_empty() {
+            message.set(paths[place.index(paths.len())].clone(), &value);
+        }
+        message.set_mti(Mti::parse(TYPES[other_mti]).unwrap());
+        if let Ok(bytes) = encoded(spec, &message) {
+            prop_assert_eq!(&spec.decode(&bytes).unwrap(), &message);
+        }
+    }
+
+    #[test]
     fn damage_is_an_error_or_another_message_whole(
-        which in 0..5_usize, choices in prop::collection::vec(any::<u8>(), 0..400), at: prop::sample::Index, byte: u8, cut: bool,
+        which in 0..6_usize, choices in prop::collection::vec(any::<u8>(), 0..400), at: prop::sample::Index, byte: u8, cut: bool,
     ) {
         let spec = &specs()[which];
         let mut bytes = encoded(spec, &spec.sample(Mti::parse("0200").unwrap(), chooser(choices))).unwrap();
@@ -404,12 +597,25 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_at_all(which in 0..5_usize, bytes: Vec<u8>) {
+    fn any_bytes_at_all(which in 0..6_usize, bytes: Vec<u8>) {
         let spec = &specs()[which];
-        let bytes = [b"0200".as_slice(), &bytes].concat();
+        let head: &[u8] = if which == 5 { b"\x02\x00" } else { b"0200" };
+        let bytes = [head, &bytes].concat();
         if let Ok(message) = spec.decode(&bytes) {
             prop_assert_eq!(encoded(spec, &message).unwrap(), bytes);
             spec.describe(&message).to_string();
+        }
+    }
+
+    #[test]
+    fn any_spec_that_is_accepted_works(seed: u64) {
+        let mut choose = generator(seed);
+        let text = any_spec(&mut choose);
+        let Ok(spec) = Spec::from_toml(&text) else { return Ok(()) };
+        for mti in TYPES {
+            let message = spec.sample(Mti::parse(mti).unwrap(), &mut choose);
+            let bytes = encoded(&spec, &message).unwrap_or_else(|error| panic!("{error}\n{text}"));
+            prop_assert_eq!(spec.decode(&bytes), Ok(message), "{}", &text);
         }
     }
 

@@ -2,3 +2,5 @@
 
 mod host;
 mod kit;
+mod peer;
+mod scripted;

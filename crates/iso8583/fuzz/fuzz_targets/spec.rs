@@ -6,12 +6,16 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     let Ok(spec) = Spec::from_toml(text) else { return };
-    let mut turn = 0_usize;
-    let message = spec.sample(Mti::parse("0200").expect("a message type"), |ways| {
-        turn = turn.wrapping_mul(31).wrapping_add(7);
-        turn % ways
-    });
-    let mut bytes = Vec::new();
-    spec.encode(&message, &mut bytes).expect("a sample can be written");
-    assert_eq!(spec.decode(&bytes).expect("what was written can be read"), message);
+    let mut state = 0x8583_1987_u64;
+    for mti in ["0200", "0210", "0200", "0210"] {
+        let message = spec.sample(Mti::parse(mti).expect("a message type"), |ways| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state >> 32).expect("half of it") % ways
+        });
+        let mut bytes = Vec::new();
+        spec.encode(&message, &mut bytes).expect("a sample can be written");
+        assert_eq!(spec.decode(&bytes).expect("what was written can be read"), message);
+    }
 });
