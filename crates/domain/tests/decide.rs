@@ -491,6 +491,7 @@ fn corrections() {
 
 #[test]
 fn what_an_upstream_charges_and_gives_back_is_booked_apart() {
+    type Case<'a> = (&'a str, UpstreamTerms, &'a str, &'a dyn Fn(PaymentFacts) -> Command, &'a str, String);
     let terms = |fee, cashback| UpstreamTerms { fee: Rupiah::new(fee), cashback: Rupiah::new(cashback) };
     let decided = |terms, word, command: &dyn Fn(PaymentFacts) -> Command| {
         let relayed = Invoice { upstream_terms: terms, ..invoice(word) };
@@ -523,7 +524,6 @@ fn what_an_upstream_charges_and_gives_back_is_booked_apart() {
     let (paid_after_refund, not_paid_after_confirm) =
         (correct(IncidentKind::PaidAfterRefund), correct(IncidentKind::NotPaidAfterConfirm));
     let (taken, all_in) = (paid(178_500), paid(180_000));
-    type Case<'a> = (&'a str, UpstreamTerms, &'a str, &'a dyn Fn(PaymentFacts) -> Command, &'a str, String);
     let cases: [Case<'_>; 8] = [
         (
             "confirmed",

@@ -183,6 +183,12 @@ impl Connections {
         }
     }
 
+    /// Whether the one that was used last is known to be closed.
+    #[cfg(test)]
+    pub(super) fn last_is_closed(&self) -> bool {
+        self.kept().last().is_some_and(|connection| connection.sender.is_closed())
+    }
+
     async fn connect(&self, deadline: Instant) -> Result<Connection, Missed> {
         let deadline = deadline.min(Instant::now() + self.connect_timeout);
         let (why, is_silent) = match timeout_at(deadline, self.try_connect()).await {

@@ -198,8 +198,8 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_told() {
-        assert_eq!(RelaySettings::example().check(), Ok(()));
         type Change = fn(&mut RelaySettings);
+        assert_eq!(RelaySettings::example().check(), Ok(()));
         let cases: [(Change, &str); 19] = [
             (|s| s.url = "penyedia.example".to_owned(), "begins with neither https://"),
             (|s| s.url = "/json/esamsat".to_owned(), "names no host"),

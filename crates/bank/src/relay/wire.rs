@@ -108,6 +108,12 @@ impl Wire {
         self.balance.connections.close();
     }
 
+    /// Whether the connection that was used last is known to be closed.
+    #[cfg(test)]
+    pub(super) fn last_is_closed(&self) -> bool {
+        self.esamsat.connections.last_is_closed()
+    }
+
     /// Calls with these parameters.
     pub(super) async fn call(
         &self,

@@ -161,6 +161,31 @@ async fn a_payment_that_could_not_leave_was_never_sent() {
 }
 
 #[tokio::test]
+async fn a_provider_that_hangs_up_after_each_answer_costs_nothing() {
+    let fixture = Fixture::new(patient).await;
+    let whole = |body: &str| {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        Reply::Bytes((head + body).into_bytes())
+    };
+    for (call, body) in [
+        ("inquiry_esamsat", BILL),
+        ("pay_esamsat", &answered("CONFIRM")),
+        ("status_invoice", &answered("CONFIRM")),
+    ] {
+        fixture.provider.on(call, [whole(body)]);
+    }
+    for _ in 0..3 {
+        bill(fixture.inquire().await);
+        fixture.until(|| fixture.relay.core.wire.last_is_closed()).await;
+        assert!(is_paid(&fixture.pay().await));
+        fixture.until(|| fixture.relay.core.wire.last_is_closed()).await;
+        assert!(matches!(fixture.status().await, StatusOutcome::Paid(_)));
+        fixture.until(|| fixture.relay.core.wire.last_is_closed()).await;
+    }
+    assert_eq!(fixture.provider.asked("pay_esamsat").len(), 3);
+}
+
+#[tokio::test]
 async fn a_payment_without_the_providers_number_does_not_fit() {
     let fixture = Fixture::new(patient).await;
     let placing = Placing { invoice: INVOICE, upstream_reference: None };
