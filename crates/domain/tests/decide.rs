@@ -490,6 +490,122 @@ fn corrections() {
 }
 
 #[test]
+fn what_an_upstream_charges_and_gives_back_is_booked_apart() {
+    type Case<'a> = (&'a str, UpstreamTerms, &'a str, &'a dyn Fn(PaymentFacts) -> Command, &'a str, String);
+    let terms = |fee, cashback| UpstreamTerms { fee: Rupiah::new(fee), cashback: Rupiah::new(cashback) };
+    let decided = |terms, word, command: &dyn Fn(PaymentFacts) -> Command| {
+        let relayed = Invoice { upstream_terms: terms, ..invoice(word) };
+        let command = command(PaymentFacts::of(&relayed).expect("an invoice with a bill"));
+        let mut world = World { invoice: Some(relayed), ..World::at(word) };
+        world.incident = match &command {
+            Command::CorrectIncident(correct) => Some((correct.kind, None)),
+            _ => None,
+        };
+        world.decide(&command)
+    };
+    let settle = |outcome: Outcome| {
+        move |facts| {
+            let outcome = outcome.clone();
+            let settle = SettlePayment { facts, outcome, fence: None, put_off_until: None, at: second(5) };
+            Command::SettlePayment(Box::new(settle))
+        }
+    };
+    let paid = |amount| settle(Outcome::Paid { receipt: receipt(), amount: Rupiah::new(amount) });
+    let not_paid = settle(Outcome::NotPaid(NotPaidProof::NeverSent));
+    let correct = |kind| {
+        move |facts| {
+            let (operator, reference) = (OPERATOR.to_owned(), "statement line 7".to_owned());
+            let correct = CorrectIncident { facts, kind, operator, reference, at: second(900) };
+            Command::CorrectIncident(Box::new(correct))
+        }
+    };
+    let begin = |facts| Command::BeginPayment(Box::new(BeginPayment { facts, ..begin() }));
+    let ours = "fee_income -5000, cashback_expense +2000, deposit -2000";
+    let (paid_after_refund, not_paid_after_confirm) =
+        (correct(IncidentKind::PaidAfterRefund), correct(IncidentKind::NotPaidAfterConfirm));
+    let (taken, all_in) = (paid(178_500), paid(180_000));
+    let cases: [Case<'_>; 8] = [
+        (
+            "confirmed",
+            terms(1_500, 1_000),
+            "PENDING",
+            &taken,
+            "CONFIRM",
+            format!(
+                "reserved +183500, bank_payable -179000, {ours}, upstream_fee_expense +1500, upstream_cashback_income -1000"
+            ),
+        ),
+        (
+            "a fee alone",
+            terms(1_500, 0),
+            "PENDING",
+            &taken,
+            "CONFIRM",
+            format!("reserved +183500, bank_payable -180000, {ours}, upstream_fee_expense +1500"),
+        ),
+        (
+            "a cashback alone",
+            terms(0, 1_000),
+            "PENDING",
+            &taken,
+            "CONFIRM",
+            format!("reserved +183500, bank_payable -177500, {ours}, upstream_cashback_income -1000"),
+        ),
+        (
+            "its fee is not the Samsat's",
+            terms(1_500, 1_000),
+            "PENDING",
+            &all_in,
+            "AmountDiffers",
+            String::new(),
+        ),
+        (
+            "begun",
+            terms(1_500, 1_000),
+            "INQUIRY",
+            &begin,
+            "PENDING",
+            "deposit +183500, reserved -183500".to_owned(),
+        ),
+        (
+            "refunded",
+            terms(1_500, 1_000),
+            "PENDING",
+            &not_paid,
+            "REFUND",
+            "reserved +183500, deposit -183500".to_owned(),
+        ),
+        (
+            "paid after all",
+            terms(1_500, 1_000),
+            "REFUND",
+            &paid_after_refund,
+            "Entry",
+            "dispute_loss +179000, bank_payable -179000".to_owned(),
+        ),
+        (
+            "not paid after all",
+            terms(1_500, 1_000),
+            "CONFIRM",
+            &not_paid_after_confirm,
+            "Entry",
+            "dispute_loss -179000, bank_payable +179000".to_owned(),
+        ),
+    ];
+    for (name, terms, word, command, expected, books) in cases {
+        let decided = decided(terms, word, command);
+        assert_eq!(result(&decided), expected, "{name}");
+        let changes = decided.map(|(_, changes)| changes).unwrap_or_default();
+        assert_eq!(booked(&changes), books, "{name}");
+        let sum: Rupiah = changes.postings.iter().map(|posting| posting.amount).sum();
+        assert_eq!(sum, Rupiah::ZERO, "{name}");
+    }
+    // What names the invoice without its terms names another one.
+    let plain = |_| event("paid");
+    assert_eq!(result(&decided(terms(1_500, 1_000), "PENDING", &plain)), "InvoiceUnknown");
+}
+
+#[test]
 fn top_ups() {
     let top_up = |amount, reference: &str| TopUp {
         environment: LIVE,

@@ -298,10 +298,7 @@ impl Config {
                     self.check_line(settings).with_context(|| format!("upstream {name}"))?;
                 }
                 Upstream::Relay(settings) => {
-                    let check = settings.check().map_err(anyhow::Error::msg);
-                    check
-                        .and_then(|()| self.relay_password(settings))
-                        .with_context(|| format!("upstream {name}"))?;
+                    self.check_relay(settings).with_context(|| format!("upstream {name}"))?;
                 }
             }
         }
@@ -354,16 +351,31 @@ impl Config {
         Ok(())
     }
 
+    fn check_relay(&self, settings: &RelaySettings) -> anyhow::Result<()> {
+        let ca_file = settings.ca_file.as_deref().map(|path| self.file(path));
+        RelaySettings { ca_file, ..settings.clone() }.check().map_err(anyhow::Error::msg)?;
+        self.relay_password(settings).map(|_| ())
+    }
+
     /// The password at a provider, from wherever it stands.
     pub fn relay_password(&self, settings: &RelaySettings) -> anyhow::Result<Secret> {
-        let Some(path) = &settings.password_file else {
-            return settings.password.clone().context("there is no password");
+        let password = match &settings.password_file {
+            None => settings.password.clone().context("there is no password")?,
+            Some(path) => {
+                let path = self.file(path);
+                let read = std::fs::read_to_string(&path).map_err(|error| {
+                    Fault::Unavailable(format!(
+                        "failed to read the password from {}: {error}",
+                        path.display()
+                    ))
+                })?;
+                Secret::new(read.trim_end_matches(['\r', '\n']))
+            }
         };
-        let path = self.folder.join(path);
-        let read = std::fs::read_to_string(&path).map_err(|error| {
-            Fault::Unavailable(format!("failed to read the password from {}: {error}", path.display()))
-        })?;
-        Ok(Secret::new(read.trim_end_matches(['\r', '\n'])))
+        if password.expose().is_empty() {
+            bail!("the password is empty");
+        }
+        Ok(password)
     }
 
     /// A file that the configuration names.

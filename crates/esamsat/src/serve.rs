@@ -32,8 +32,8 @@ pub async fn run(place: &Place, arguments: Arguments) -> anyhow::Result<()> {
     }
     if config.upstream.is_empty() {
         bail!(
-            "the configuration names no upstream; add [upstream.simulator] with kind = \"simulator\", or a bank with \
-             kind = \"iso8583\", to the file named with --config, or run the ready sandbox with `esamsat demo`"
+            "the configuration names no upstream; add [upstream.simulator] with kind = \"simulator\", a bank with \
+             kind = \"iso8583\", or a provider with kind = \"relay\", to the file named with --config, or run the ready sandbox with `esamsat demo`"
         );
     }
     gateway::start_logging(&config, config.log_format);

@@ -34,12 +34,27 @@ impl Spec {
         let mut reader = Reader { bytes, offset: 0 };
         let mti = self.mti(&mut reader).map_err(|rule| wrong(None, 0, rule))?;
         let mut message = Message::new(mti);
+        self.read_fields(&mut reader, &mut message)?;
+        Ok(message)
+    }
+
+    /// Reads a message of which something is wrong as far as that: whatever stands before it. Good for telling
+    /// whose message it is, and for nothing else.
+    pub fn decode_beginning(&self, bytes: &[u8]) -> Option<Message> {
+        let mut reader = Reader { bytes, offset: 0 };
+        let mut message = Message::new(self.mti(&mut reader).ok()?);
+        // What it is that is wrong, `decode` tells.
+        let _wrong = self.read_fields(&mut reader, &mut message);
+        Some(message)
+    }
+
+    fn read_fields(&self, reader: &mut Reader<'_>, message: &mut Message) -> Result<(), DecodeError> {
         let bitmap_at = reader.offset;
-        let first = self.bitmap(&mut reader)?;
+        let first = self.bitmap(reader)?;
         let mut bits = u128::from(first) << 64;
         if first >> 63 == 1 {
             let at = reader.offset;
-            let second = self.bitmap(&mut reader)?;
+            let second = self.bitmap(reader)?;
             if second == 0 {
                 return Err(wrong(None, at, Rule::EmptyBitmap));
             }
@@ -55,10 +70,10 @@ impl Spec {
                 let at = bitmap_at + usize::from(number - 1) / bits_a_byte;
                 return Err(wrong(Path::from(number), at, Rule::UnknownField));
             };
-            read_field(number, field, &mut reader, &mut message)?;
+            read_field(number, field, reader, message)?;
         }
-        match bytes.len() - reader.offset {
-            0 => Ok(message),
+        match reader.bytes.len() - reader.offset {
+            0 => Ok(()),
             count => Err(wrong(None, reader.offset, Rule::TrailingBytes { count })),
         }
     }

@@ -16,7 +16,8 @@ pub mod fixture;
 use crate::{AuditRow, Error, InvoiceFilter, Store, StoredInvoice};
 use domain::{
     Accepted, BusinessDate, Command, Environment, Fence, InvoiceNumber, Lease, NotPaidProof, PartnerId,
-    PartnerStatus, Reason, Refusal, Rejection, Rupiah, Secret, Slot, State, Terminal, UpstreamId, Username,
+    PartnerStatus, Reason, Refusal, Rejection, Rupiah, Secret, Slot, State, Terminal, UpstreamId,
+    UpstreamTerms, Username,
     command::{
         ApproveResolution, CorrectIncident, Outcome, PartnerChange, PaymentFacts, PutOffResolution,
         RaiseIncident, ReserveTraceNumbers,
@@ -53,6 +54,7 @@ macro_rules! conformance {
             an_upstream_is_registered_once,
             an_inquiry_is_kept_with_both_its_halves,
             a_payment_is_begun_and_confirmed,
+            an_upstreams_own_terms_are_kept_and_booked,
             a_payment_is_refunded_on_proof,
             settling_again_changes_nothing,
             a_question_that_may_pay_puts_the_refund_off,
@@ -297,6 +299,46 @@ pub async fn a_payment_is_begun_and_confirmed(database: &dyn Database) {
             (subject, 2, EventKind::PaymentConfirmed),
         ]
     );
+    assert_sound(&*store).await;
+}
+
+/// What the upstream charges and gives back is the invoice's for ever, whoever reads it, and booked apart.
+pub async fn an_upstreams_own_terms_are_kept_and_booked(database: &dyn Database) {
+    let store = database.open().await;
+    let partner = fixture::partner(&*store, LIVE, "mitra", 1_000_000).await;
+    let mut relayed = record(LIVE, partner, 0, 1);
+    let terms = UpstreamTerms { fee: Rupiah::new(1_500), cashback: Rupiah::new(1_000) };
+    relayed.invoice.upstream_terms = terms;
+    if let Presentment::Bill(bill) = &mut relayed.presentment {
+        bill.upstream_reference = Some("000000000017".to_owned());
+    }
+    let facts = PaymentFacts::of(&relayed.invoice).expect("an invoice with a bill");
+    let recorded = apply_one(&*store, Command::RecordInquiry(Box::new(relayed.clone()))).await;
+    assert_eq!(recorded, Ok(Accepted::Done));
+    let again = database.open().await;
+    let stored = again.invoice(facts.invoice).await.expect(ANSWERS).expect("the invoice is there");
+    let presentment = relayed.presentment.clone();
+    assert_eq!(stored, StoredInvoice { invoice: relayed.invoice, presentment });
+    for command in [begin(&facts), paid(&facts)] {
+        let Ok(Accepted::Invoice(changed)) = apply_one(&*again, command).await else {
+            panic!("the payment goes on")
+        };
+        let stored = store.invoice(facts.invoice).await.expect(ANSWERS).expect("the invoice is there");
+        assert_eq!((&stored.invoice, stored.invoice.upstream_terms), (&*changed, terms));
+        assert_eq!(stored.presentment, relayed.presentment);
+        let every = InvoiceFilter { limit: 10, ..InvoiceFilter::default() };
+        let listed = store.invoices(every).await.expect(ANSWERS);
+        assert!(format!("{listed:?}").contains(&format!("{terms:?}")), "{listed:?}");
+    }
+    let house = |kind| Account::house(kind, LIVE, Slot(0));
+    for (account, balance) in [
+        (Account::bank_payable(LIVE, UPSTREAM, Slot(0)), -179_000),
+        (house(AccountKind::UpstreamFeeExpense), 1_500),
+        (house(AccountKind::UpstreamCashbackIncome), -1_000),
+        (house(AccountKind::FeeIncome), -5_000),
+    ] {
+        assert_eq!(store.balance(account).await.expect(ANSWERS), Rupiah::new(balance), "{account}");
+    }
     assert_sound(&*store).await;
 }
 

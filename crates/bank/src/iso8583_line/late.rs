@@ -1,6 +1,6 @@
 //! Answers that nobody waits for any more: told to the engine with what they say of their payment.
 
-use super::{judge, mux::Answered};
+use super::{judge, mux::Request};
 use crate::{
     LateAnswer, Paid, PaymentOutcome, StatusOutcome,
     profile::{LineProfile, Meaning, Operation, ReferenceRule, Value},
@@ -9,14 +9,14 @@ use domain::{InvoiceNumber, invoice::BankReceipt};
 use iso8583::Message;
 
 /// What an answer says whose request was given up. None if it is about no payment, or says nothing that settles.
-pub(super) fn of(profile: &LineProfile, answered: Answered, answer: &Message) -> Option<LateAnswer> {
-    let (identity, invoice) = answered.payment?;
-    let outcome = if answered.operation == Operation::Payment {
-        judge::payment(profile, &answered.request, answer, &identity)
+pub(super) fn of(profile: &LineProfile, request: Request, answer: &Message) -> Option<LateAnswer> {
+    let (identity, invoice) = request.payment?;
+    let outcome = if request.operation == Operation::Payment {
+        judge::payment(profile, &request.message, answer, &identity)
     } else {
         // Of a question, only that the payment was made holds at any time.
-        match judge::question(profile, answered.operation, &answered.request, answer, &identity) {
-            StatusOutcome::Paid(paid) if answered.operation != Operation::Reversal => {
+        match judge::question(profile, request.operation, &request.message, answer, &identity) {
+            StatusOutcome::Paid(paid) if request.operation != Operation::Reversal => {
                 PaymentOutcome::Paid(paid)
             }
             _ => return None,

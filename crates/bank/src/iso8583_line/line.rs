@@ -2,27 +2,30 @@
 //!
 //! ```text
 //! wait for the lease → connect → sign on → up ──silent──► echo test
-//!        ▲                                 │ broken, no echo, lease lost, told to stop: sign off where that helps
+//!        ▲                                 │ broken, no echo, lease lost, told to stop: signed off if told to
 //!        └──────── back-off ◄──────────────┘ what was written is unknown, what was not is never sent
 //! ```
 //!
-//! One task writes and looks at the clocks and the lease immediately before it does; one reads. Nothing waits with
-//! a lock in its hands.
+//! One task writes and looks at the clocks and the lease immediately before it does; one reads; one talks about the
+//! session, and is cut short by whatever ends it. Nothing waits with a lock in its hands.
+//!
+//! What is written leaves the gateway soon or never: a write that blocks, and bytes that the bank does not
+//! acknowledge, end the connection long before the horizon does.
 
 use super::{
     Shared,
     connect::{Reading, Writing, connect},
     late,
-    mux::{Ended, Matched, Mux, Request},
+    mux::{Ended, Matched, Mux, Request, Ticket},
     settings::OneLine,
     traces::{BLOCK, Traces},
 };
 use crate::{
-    Holds, LineState,
+    Holds, LineState, Unknown,
     breaker::Breaker,
     core_banking::hash,
-    frame::Frame,
-    profile::{MatchKey, Meaning, Operation, Part, Value, Values},
+    frame::{Frame, FrameError},
+    profile::{Meaning, Operation, Part, Value, Values},
 };
 use bytes::BytesMut;
 use domain::{InvoiceNumber, Terminal, Timestamp, record::IncidentKind};
@@ -30,6 +33,7 @@ use futures::StreamExt;
 use iso8583::Message;
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -39,7 +43,7 @@ use std::{
 use tokio::{
     io::AsyncWriteExt,
     sync::{Semaphore, mpsc},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::{codec::FramedRead, sync::CancellationToken};
 
@@ -50,8 +54,17 @@ const BATCH_MAX: usize = 256;
 const PAUSE: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
+/// A connection that lasted so long was a good one; after others the pause grows.
+const GOOD: Duration = Duration::from_secs(1);
+
 /// How often a line looks whether it has its lease, and whether anything was heard.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// How long a write may block, and what was written may stay unacknowledged, at most.
+const UNSENT_MAX: Duration = Duration::from_secs(5);
+
+/// Incidents of one kind that belong to no invoice come at least so far apart; all are counted.
+const INCIDENT_PAUSE: Duration = Duration::from_secs(10);
 
 /// Before which moments a request that moves money may be written, by both clocks.
 pub(super) type SendBefore = Option<(Timestamp, Instant)>;
@@ -70,6 +83,7 @@ pub(super) struct Line {
     is_up: AtomicBool,
     must_sign_on: AtomicBool,
     heard_at: Mutex<Instant>,
+    raised_at: Mutex<BTreeMap<&'static str, Instant>>,
     standing: Mutex<Standing>,
     counts: [(AtomicU64, metrics::Counter); COUNTS.len()],
 }
@@ -82,7 +96,7 @@ struct Standing {
 
 /// What goes out: a request that is matched, or an answer to the bank.
 enum Outgoing {
-    Request { key: MatchKey, bytes: Vec<u8>, send_before: SendBefore },
+    Request { ticket: Ticket, bytes: Vec<u8>, send_before: SendBefore },
     Answer(Vec<u8>),
 }
 
@@ -101,14 +115,34 @@ pub(super) enum Count {
 const COUNTS: [&str; 8] =
     ["sent", "answered", "timed_out", "late", "duplicate", "unmatched", "garbled", "connected"];
 
+/// What is asked, until when.
+pub(super) struct Asking {
+    pub(super) operation: Operation,
+    pub(super) message: Arc<Message>,
+    /// The payment's identity and invoice, if it is about one.
+    pub(super) payment: Option<(String, InvoiceNumber)>,
+    pub(super) send_before: SendBefore,
+    /// When an answer is of no use any more to whoever asks.
+    pub(super) deadline: Instant,
+}
+
 /// How an exchange ended.
 pub(super) enum Exchanged {
     Answered(Message),
     NeverSent,
     /// The dialect cannot say it; nothing was sent.
     Unfit(String),
-    TimedOut,
-    Cut,
+    /// Without a usable answer, after it may have left.
+    Unknown(Unknown),
+}
+
+/// A request that is waited for. Whoever stops waiting, in whatever way, gives it up.
+struct Waiting<'a> {
+    line: &'a Line,
+    operation: Operation,
+    ticket: Ticket,
+    deadline: Instant,
+    is_over: bool,
 }
 
 impl Line {
@@ -134,6 +168,7 @@ impl Line {
             is_up: AtomicBool::new(false),
             must_sign_on: AtomicBool::new(false),
             heard_at: Mutex::new(Instant::now()),
+            raised_at: Mutex::default(),
             standing: Mutex::new(Standing {
                 state: "not begun",
                 since: shared.clock.now(),
@@ -173,10 +208,31 @@ impl Line {
             tracing::warn!(upstream = self.shared.name, line = %self.terminal, error, "{state}");
             standing.last_error = Some(error);
         }
-        drop(standing);
-        let (upstream, line) = (self.shared.name.clone(), self.terminal.to_string());
+    }
+
+    /// Tells monitoring how it stands.
+    pub(super) fn publish(&self) {
+        let names = || (self.shared.name.clone(), self.terminal.to_string());
+        let (upstream, line) = names();
         metrics::gauge!("esamsat_line_up", "upstream" => upstream, "line" => line)
-            .set(f64::from(u8::from(self.is_up())));
+            .set(f64::from(u8::from(self.is_up() && !self.breaker.is_open())));
+        let (upstream, line) = names();
+        metrics::gauge!("esamsat_line_in_flight", "upstream" => upstream, "line" => line)
+            .set(f64::from(u32::try_from(self.mux.in_flight()).unwrap_or(u32::MAX)));
+    }
+
+    /// Raises an incident that belongs to no invoice, unless it was told a moment ago.
+    fn raise(&self, kind: IncidentKind, what: &str) {
+        let now = Instant::now();
+        {
+            let mut raised_at = locked(&self.raised_at);
+            let before = raised_at.get(kind.name());
+            if before.is_some_and(|at| now.duration_since(*at) < INCIDENT_PAUSE) {
+                return;
+            }
+            raised_at.insert(kind.name(), now);
+        }
+        self.shared.raise(None, kind, format!("line {}: {what}", self.terminal));
     }
 
     /// How it stands, for people.
@@ -220,16 +276,15 @@ impl Line {
             self.fetch_traces();
             let address = &self.addresses[failures as usize % self.addresses.len()];
             self.stand("connecting", None);
-            let connecting = connect(address, self.settings.tls.as_ref(), self.shared.profile.answer_timeout);
+            let connecting = connect(address, self.settings.tls.as_ref(), self.unsent_max());
             match stop.run_until_cancelled(connecting).await {
                 None => break,
                 Some(Ok((reading, writing))) => {
                     self.count(Count::Connected);
+                    let began = Instant::now();
                     let ended = self.session(reading, writing, &stop).await;
-                    let was_up = self.is_up.swap(false, Relaxed);
-                    locked(&self.link).take();
                     self.mux.cut();
-                    failures = if was_up { 0 } else { failures.saturating_add(1) };
+                    failures = if began.elapsed() >= GOOD { 0 } else { failures.saturating_add(1) };
                     self.stand("disconnected", ended.err());
                 }
                 Some(Err(error)) => {
@@ -254,6 +309,11 @@ impl Line {
         doubled.mul_f64(0.5 + crate::core_banking::fraction(jitter) / 2.0)
     }
 
+    /// For how long bytes may be on their way out: a small part of the horizon.
+    fn unsent_max(&self) -> Duration {
+        UNSENT_MAX.min(self.shared.profile.horizon / 4)
+    }
+
     /// One connection, from sign-on to its end. The error says why it ended, if it was not told to.
     async fn session(
         self: &Arc<Self>,
@@ -265,49 +325,60 @@ impl Line {
         let (sender, outgoing) = mpsc::unbounded_channel();
         *locked(&self.link) = Some(sender);
         *locked(&self.heard_at) = Instant::now();
+        self.must_sign_on.store(false, Relaxed);
         let writer = tokio::spawn(Arc::clone(self).write(writing, outgoing, ended.clone()));
         let reader = tokio::spawn(Arc::clone(self).read(reading, ended.clone()));
-        let outcome = self.converse(stop, &ended).await;
+        let conversed = ended.run_until_cancelled(self.converse(stop)).await.unwrap_or(Ok(()));
         self.is_up.store(false, Relaxed);
         locked(&self.link).take();
         ended.cancel();
-        let read = reader.await.unwrap_or_else(|_| Err("the reader panicked".to_owned()));
-        drop(writer.await);
-        match (outcome, read) {
-            (Ok(()), Err(read)) if !stop.is_cancelled() => Err(read),
-            (outcome, _) => outcome,
+        let panicked = |_| Err("the connection's task panicked".to_owned());
+        let (read, written) = (reader.await.unwrap_or_else(panicked), writer.await.unwrap_or_else(panicked));
+        conversed.and(read).and(written)
+    }
+
+    /// From sign-on until something else than the connection's end ends it.
+    async fn converse(self: &Arc<Self>, stop: &CancellationToken) -> Result<(), String> {
+        tokio::select! {
+            talked = self.talk() => talked.map(|never| match never {}),
+            () = self.until_lease_is_lost() => Err("the lease on the line is lost".to_owned()),
+            () = stop.cancelled() => {
+                self.is_up.store(false, Relaxed);
+                self.sign_off().await;
+                Ok(())
+            }
         }
     }
 
-    async fn converse(
-        self: &Arc<Self>,
-        stop: &CancellationToken,
-        ended: &CancellationToken,
-    ) -> Result<(), String> {
+    /// Looks after what a line needs besides its session.
+    async fn until_lease_is_lost(self: &Arc<Self>) {
+        let mut looks = tokio::time::interval(LOOK);
+        loop {
+            looks.tick().await;
+            if self.holds() == Holds::No {
+                return;
+            }
+            self.fetch_traces();
+        }
+    }
+
+    /// Signs on, and tests the line whenever it is silent.
+    async fn talk(self: &Arc<Self>) -> Result<Infallible, String> {
         self.stand("signing on", None);
         self.sign_on().await?;
         self.is_up.store(true, Relaxed);
         self.stand("up", None);
         let mut looks = tokio::time::interval(LOOK);
         loop {
-            tokio::select! {
-                _ = looks.tick() => {}
-                () = ended.cancelled() => return Ok(()),
-                () = stop.cancelled() => {
-                    self.sign_off().await;
-                    return Ok(());
-                }
-            }
-            self.fetch_traces();
-            if self.holds() == Holds::No {
-                self.is_up.store(false, Relaxed);
-                self.sign_off().await;
-                return Err("the lease on the line is lost".to_owned());
-            }
+            looks.tick().await;
             if self.must_sign_on.swap(false, Relaxed) {
                 self.sign_on().await?;
             }
-            if locked(&self.heard_at).elapsed() >= self.shared.profile.echo_after {
+            let silent_for = locked(&self.heard_at).elapsed();
+            let profile = &self.shared.profile;
+            // Where nothing is answered, it is soon found whether anybody is there at all.
+            let is_suspicious = self.breaker.is_open() && silent_for >= profile.answer_timeout;
+            if silent_for >= profile.echo_after || is_suspicious {
                 self.ask_session(Operation::Echo)
                     .await
                     .map_err(|why| format!("the echo test failed: {why}"))?;
@@ -341,9 +412,12 @@ impl Line {
         values.set(Value::Terminal, self.terminal.as_str());
         values.set_settlement_date(self.shared.business_date(self.shared.clock.now()));
         let profile = &self.shared.profile;
-        let request =
-            Arc::new(profile.compose(operation, &values, false).map_err(|error| error.to_string())?);
-        match self.exchange(operation, Arc::clone(&request), None, None).await {
+        let request = profile.compose(operation, &values, false).map_err(|error| error.to_string())?;
+        let request = Arc::new(request);
+        let deadline = Instant::now() + profile.answer_timeout;
+        let asking =
+            Asking { operation, message: Arc::clone(&request), payment: None, send_before: None, deadline };
+        match self.exchange(asking).await {
             Exchanged::Answered(answer) => {
                 let answer =
                     profile.read_answer(operation, &request, &answer).map_err(|error| error.to_string())?;
@@ -353,8 +427,8 @@ impl Line {
                 }
             }
             Exchanged::Unfit(what) => Err(what),
-            Exchanged::TimedOut => Err("the bank does not answer".to_owned()),
-            Exchanged::NeverSent | Exchanged::Cut => Err("the connection broke".to_owned()),
+            Exchanged::NeverSent => Err("it was not sent".to_owned()),
+            Exchanged::Unknown(unknown) => Err(unknown.to_string()),
         }
     }
 
@@ -375,14 +449,9 @@ impl Line {
         });
     }
 
-    /// Sends a request and waits for its answer, at most the profile's time.
-    pub(super) async fn exchange(
-        self: &Arc<Self>,
-        operation: Operation,
-        message: Arc<Message>,
-        payment: Option<(String, InvoiceNumber)>,
-        send_before: SendBefore,
-    ) -> Exchanged {
+    /// Sends a request and waits for its answer.
+    pub(super) async fn exchange(&self, asking: Asking) -> Exchanged {
+        let Asking { operation, message, payment, send_before, deadline } = asking;
         let profile = &self.shared.profile;
         let mut bytes = Vec::with_capacity(256);
         if let Err(error) = profile.spec.encode(&message, &mut bytes) {
@@ -391,88 +460,84 @@ impl Line {
         let Some(key) = profile.match_key(&message) else {
             return Exchanged::Unfit("it has not what answers are matched by".to_owned());
         };
-        let request = Request { operation, message, payment };
-        let Some(ended) = self.mux.register(key.clone(), request) else {
+        let Some((ticket, ended)) = self.mux.register(key, Request { operation, message, payment }) else {
             tracing::warn!(operation = operation.name(), "such a request is in flight already");
             return Exchanged::NeverSent;
         };
+        let mut waiting = Waiting { line: self, operation, ticket: ticket.clone(), deadline, is_over: false };
         let sender = locked(&self.link).clone();
-        let outgoing = Outgoing::Request { key: key.clone(), bytes, send_before };
+        let outgoing = Outgoing::Request { ticket, bytes, send_before };
         if sender.is_none_or(|sender| sender.send(outgoing).is_err()) {
-            self.mux.never_sent(&key);
-            return Exchanged::NeverSent;
+            return waiting.give_up();
         }
-        match timeout(profile.answer_timeout, ended).await {
-            Ok(Ok(Ended::Answered(answer))) => {
-                if !operation.is_network() {
-                    self.breaker.answered();
-                }
-                Exchanged::Answered(answer)
-            }
-            Ok(Ok(Ended::NeverSent)) => Exchanged::NeverSent,
-            Ok(Ok(Ended::Cut) | Err(_)) => Exchanged::Cut,
-            Err(_) => {
-                if !self.mux.give_up(&key) {
-                    return Exchanged::NeverSent;
-                }
-                self.count(Count::TimedOut);
-                if !operation.is_network() {
-                    self.breaker.timed_out();
-                }
-                Exchanged::TimedOut
-            }
+        let Ok(ended) = timeout_at(deadline, ended).await else { return waiting.give_up() };
+        waiting.is_over = true;
+        if matches!(ended, Ok(Ended::Answered(_) | Ended::Garbled(_))) && !operation.is_network() {
+            self.breaker.answered();
+        }
+        match ended {
+            Ok(Ended::Answered(answer)) => Exchanged::Answered(answer),
+            Ok(Ended::Garbled(what)) => Exchanged::Unknown(Unknown::Garbled(what)),
+            Ok(Ended::NeverSent) => Exchanged::NeverSent,
+            Ok(Ended::Cut) | Err(_) => Exchanged::Unknown(Unknown::ConnectionCut),
         }
     }
 
-    /// Writes what is due, many at a time.
+    /// Writes what is due, many at a time. The error says why it cannot.
     async fn write(
         self: Arc<Self>,
         mut writing: Writing,
         mut outgoing: mpsc::UnboundedReceiver<Outgoing>,
         ended: CancellationToken,
-    ) {
+    ) -> Result<(), String> {
         let frame = self.shared.profile.frame;
         let mut batch = Vec::with_capacity(BATCH_MAX);
         let mut bytes = BytesMut::with_capacity(64 * 1024);
-        loop {
+        let outcome = loop {
             let received = ended.run_until_cancelled(outgoing.recv_many(&mut batch, BATCH_MAX)).await;
             if received.is_none_or(|count| count == 0) {
-                break;
+                break Ok(());
             }
             for outgoing in batch.drain(..) {
                 self.put(&frame, outgoing, &mut bytes);
             }
-            // A peer that reads nothing must not hold the session up for ever.
-            let limit = self.shared.profile.answer_timeout;
-            if !matches!(timeout(limit, writing.write_all(&bytes)).await, Ok(Ok(()))) {
-                break;
+            let writes = async {
+                writing.write_all(&bytes).await?;
+                writing.flush().await
+            };
+            match ended.run_until_cancelled(timeout(self.unsent_max(), writes)).await {
+                Some(Ok(Ok(()))) => bytes.clear(),
+                Some(Ok(Err(error))) => break Err(format!("failed to write: {error}")),
+                // What waited here must not go out much later.
+                Some(Err(_)) => break Err("the bank takes no more bytes".to_owned()),
+                None => break Ok(()),
             }
-            if writing.flush().await.is_err() {
-                break;
-            }
-            bytes.clear();
-        }
+        };
         ended.cancel();
         drop(timeout(Duration::from_millis(200), writing.shutdown()).await);
+        outcome
     }
 
-    /// The last moment before a request leaves: the clocks and the lease are looked at here.
+    /// The last moment before a message leaves: the clocks and the lease are looked at here.
     fn put(&self, frame: &Frame, outgoing: Outgoing, bytes: &mut BytesMut) {
-        let (key, message, send_before) = match outgoing {
+        let is_held = self.holds() != Holds::No;
+        let (ticket, message, send_before) = match outgoing {
             Outgoing::Answer(message) => {
-                drop(frame.put(&message, bytes));
+                if is_held {
+                    // One that is too long for the frame is not said.
+                    drop(frame.put(&message, bytes));
+                }
                 return;
             }
-            Outgoing::Request { key, bytes, send_before } => (key, bytes, send_before),
+            Outgoing::Request { ticket, bytes, send_before } => (ticket, bytes, send_before),
         };
         let is_in_time = send_before.is_none_or(|(by_wall, by_monotonic)| {
             self.shared.clock.now() < by_wall && Instant::now() < by_monotonic
         });
-        let may_go = is_in_time && self.holds() != Holds::No;
-        if !may_go || message.len() > frame.bytes_max {
-            return self.mux.never_sent(&key);
+        if !is_in_time || !is_held || message.len() > frame.bytes_max {
+            return self.mux.never_sent(&ticket);
         }
-        if self.mux.sending(&key) && frame.put(&message, bytes).is_ok() {
+        if self.mux.sending(&ticket) && frame.put(&message, bytes).is_ok() {
             self.count(Count::Sent);
         }
     }
@@ -484,8 +549,10 @@ impl Line {
             match ended.run_until_cancelled(frames.next()).await {
                 None => break Ok(()),
                 Some(None) => break Err("the bank closed the connection".to_owned()),
+                Some(Some(Err(FrameError::Io(error)))) => break Err(format!("failed to read: {error}")),
                 Some(Some(Err(error))) => {
                     self.count(Count::Garbled);
+                    self.raise(IncidentKind::Garbled, &error.to_string());
                     break Err(error.to_string());
                 }
                 Some(Some(Ok(bytes))) => {
@@ -502,59 +569,61 @@ impl Line {
         let profile = &self.shared.profile;
         let message = match profile.spec.decode(bytes) {
             Ok(message) => message,
-            Err(error) => {
-                self.count(Count::Garbled);
-                return self.shared.raise(
-                    None,
-                    IncidentKind::Garbled,
-                    format!("line {}: {error}", self.terminal),
-                );
-            }
+            Err(error) => return self.receive_garbled(bytes, &error.to_string()),
         };
         match profile.operation_of(&message) {
             Some((operation, Part::Request { .. })) if operation.is_network() => {
-                self.obey(operation, &message)
+                self.obey(operation, &message);
             }
-            Some((operation, Part::Answer)) => self.match_answer(operation, message),
+            operation if is_answer(&message) => self.match_answer(operation.map(|(known, _)| known), message),
             _ => {
                 self.count(Count::Unmatched);
-                let what = format!("line {}: a {} came that is no answer", self.terminal, message.mti());
-                self.shared.raise(None, IncidentKind::Unmatched, what);
+                self.raise(IncidentKind::Unmatched, &format!("a {} came that is no answer", message.mti()));
             }
         }
     }
 
-    fn match_answer(&self, operation: Operation, message: Message) {
+    /// Tells whoever waits for it, if it can be seen whose answer it is.
+    fn receive_garbled(&self, bytes: &[u8], what: &str) {
+        let profile = &self.shared.profile;
+        self.count(Count::Garbled);
+        let beginning = profile.spec.decode_beginning(bytes).filter(is_answer);
+        let key = beginning.and_then(|beginning| profile.match_key(&beginning));
+        if !key.is_some_and(|key| self.mux.garbled(&key, what.to_owned())) {
+            self.raise(IncidentKind::Garbled, what);
+        }
+    }
+
+    /// Of an answer of no known kind, its request may still be known.
+    fn match_answer(&self, operation: Option<Operation>, message: Message) {
         let matched = match self.shared.profile.match_key(&message) {
             Some(key) => self.mux.answer(&key, message),
             None => Matched::Unmatched(message),
         };
         match matched {
             Matched::Prompt => self.count(Count::Answered),
-            Matched::Late(answered, message) => {
+            Matched::Late(request, message) => {
                 self.count(Count::Late);
-                if !operation.is_network() {
+                if !request.operation.is_network() {
                     self.breaker.answered();
                 }
-                self.shared.late(late::of(&self.shared.profile, answered, &message));
+                self.shared.late(late::of(&self.shared.profile, request, &message));
             }
             Matched::Duplicate(other) => {
                 self.count(Count::Duplicate);
                 let other =
-                    other.and_then(|(answered, message)| late::of(&self.shared.profile, answered, &message));
+                    other.and_then(|(request, message)| late::of(&self.shared.profile, request, &message));
                 self.shared.late(other);
             }
             Matched::Unmatched(message) => {
                 self.count(Count::Unmatched);
-                if operation == Operation::Payment || operation.is_question() {
-                    // Perhaps of an earlier life: then its identity tells.
-                    let of_nobody = crate::LateAnswer {
-                        invoice: None,
-                        outcome: crate::PaymentOutcome::Unknown(crate::Unknown::TimedOut),
-                    };
-                    let known = late::of_unknown(&self.shared.profile, operation, &message);
-                    self.shared.late(Some(known.unwrap_or(of_nobody)));
+                // Perhaps of an earlier life: then its identity tells.
+                let of_payment = operation.filter(|it| *it == Operation::Payment || it.is_question());
+                let known = of_payment.and_then(|it| late::of_unknown(&self.shared.profile, it, &message));
+                if known.is_none() && !operation.is_some_and(Operation::is_network) {
+                    self.raise(IncidentKind::Unmatched, "an answer to nothing that is known");
                 }
+                self.shared.late(known);
             }
         }
     }
@@ -585,6 +654,37 @@ impl Line {
         if answer.is_ok_and(|answer| profile.spec.encode(&answer, &mut bytes).is_ok()) {
             let sender = locked(&self.link).clone();
             drop(sender.map(|sender| sender.send(Outgoing::Answer(bytes))));
+        }
+    }
+}
+
+/// Whether it is of a type that answers.
+fn is_answer(message: &Message) -> bool {
+    !message.mti().is_request()
+}
+
+impl Waiting<'_> {
+    /// What has to be believed of a request that nobody waits for any more.
+    fn give_up(&mut self) -> Exchanged {
+        self.is_over = true;
+        if !self.line.mux.give_up(&self.ticket) {
+            return Exchanged::NeverSent;
+        }
+        if Instant::now() < self.deadline {
+            return Exchanged::Unknown(Unknown::ConnectionCut);
+        }
+        self.line.count(Count::TimedOut);
+        if !self.operation.is_network() {
+            self.line.breaker.timed_out();
+        }
+        Exchanged::Unknown(Unknown::TimedOut)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.give_up();
         }
     }
 }

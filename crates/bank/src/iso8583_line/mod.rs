@@ -7,9 +7,9 @@
 //! judge.rs     what an answer means             late.rs    answers that nobody waits for
 //! ```
 //!
-//! What it keeps true: a payment's first request is written at most once, only before its `send_before`, only while
-//! the terminal is this gateway's. "Never sent" is said only of what was not handed to the connection. Every question
-//! about a payment has the payment's own identity, whichever line it goes on.
+//! What it keeps true: a payment's first request is written at most once, only on its own line, only before its
+//! `send_before`, only while the terminal is this gateway's. "Never sent" is said only of what was not handed to the
+//! connection. Every question about a payment has the payment's own identity, whichever line it goes on.
 
 mod connect;
 mod judge;
@@ -28,22 +28,26 @@ use crate::{
 };
 use domain::{BusinessDate, Clock, InvoiceNumber, Reason, Terminal, Timestamp, record::IncidentKind};
 use futures::future::BoxFuture;
-use line::{Exchanged, Line, SendBefore};
+use line::{Asking, Exchanged, Line, SendBefore};
 use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    time::Duration,
 };
 use tokio::{
     sync::mpsc,
-    time::{Instant, timeout},
+    time::{Instant, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Questions remembered, to mark the next as a repeat.
 const ASKED_MAX: usize = 100_000;
+
+/// How often monitoring is told how the lines stand.
+const PUBLISH: Duration = Duration::from_secs(1);
 
 /// What all lines of a bank share.
 struct Shared {
@@ -128,12 +132,21 @@ impl Iso8583Bank {
         self.lines[first..].iter().chain(&self.lines[..first])
     }
 
-    /// The line of an identity if it is up, else any other: the identity stays.
-    fn line_for(&self, identity: &str) -> Option<&Arc<Line>> {
+    /// The line of an identity, if it is up.
+    fn own_line(&self, identity: &str) -> Option<&Arc<Line>> {
         let terminal = LineProfile::terminal_of_identity(identity);
-        let is_usable = |line: &&Arc<Line>| line.is_up() && line.holds() != Holds::No;
-        let own = self.lines.iter().find(|line| Some(line.terminal) == terminal).filter(is_usable);
-        own.or_else(|| self.in_turn().find(is_usable))
+        self.lines.iter().find(|line| Some(line.terminal) == terminal).filter(|line| is_usable(line))
+    }
+
+    /// The line of an identity if it is up, else any other: the identity stays.
+    fn line_to_ask_on(&self, identity: &str) -> Option<&Arc<Line>> {
+        self.own_line(identity).or_else(|| self.in_turn().find(|line| is_usable(line)))
+    }
+
+    /// Until when an answer is of use: a little less than whoever asks waits for it.
+    fn deadline(&self) -> Instant {
+        let timeout = self.profile.answer_timeout;
+        Instant::now() + timeout - timeout / 100
     }
 
     /// Everything that a payment's messages say.
@@ -150,12 +163,21 @@ impl Iso8583Bank {
 
     /// Whether a question about this payment was sent before.
     fn was_asked(&self, identity: &str) -> bool {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).contains_key(identity)
+    }
+
+    /// Remembers that a question about this payment was sent.
+    fn note_asked(&self, identity: String) {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         if asked.len() >= ASKED_MAX {
             let kept = self.shared.profile.horizon * 10;
             asked.retain(|_, at| at.elapsed() < kept);
+            // To send an original once more harms less than to remember for ever.
+            if asked.len() >= ASKED_MAX {
+                asked.clear();
+            }
         }
-        asked.insert(identity.to_owned(), Instant::now()).is_some()
+        asked.insert(identity, Instant::now());
     }
 
     async fn ask_for_bill(&self, request: InquiryRequest) -> InquiryOutcome {
@@ -163,11 +185,11 @@ impl Iso8583Bank {
             tracing::error!(upstream = self.shared.name, product = %request.product, "the profile does not name the product");
             return InquiryOutcome::NeverSent;
         }
-        let lines = self.in_turn().filter(|line| line.is_up() && line.holds() != Holds::No);
-        let Some(line) = { lines }.find(|line| line.breaker.lets_through()) else {
+        let deadline = self.deadline();
+        let Some(line) = self.in_turn().find(|line| is_usable(line) && line.breaker.lets_through()) else {
             return InquiryOutcome::NeverSent;
         };
-        let waiting = timeout(self.shared.profile.answer_timeout, line.inquiries.acquire());
+        let waiting = timeout_at(deadline, line.inquiries.acquire());
         let Ok(Ok(_place)) = waiting.await else { return InquiryOutcome::NeverSent };
         let Some(trace) = line.traces.next() else { return InquiryOutcome::NeverSent };
         let mut values = self.fresh_values(line.terminal, trace, request.invoice);
@@ -183,7 +205,14 @@ impl Iso8583Bank {
             Ok(message) => Arc::new(message),
             Err(what) => return unfit(what.to_string()),
         };
-        match line.exchange(Operation::Inquiry, Arc::clone(&message), None, None).await {
+        let asking = Asking {
+            operation: Operation::Inquiry,
+            message: Arc::clone(&message),
+            payment: None,
+            send_before: None,
+            deadline,
+        };
+        match line.exchange(asking).await {
             Exchanged::Unfit(what) => unfit(what),
             Exchanged::Answered(answer) => {
                 let outcome = judge::inquiry(&self.shared.profile, &request, &message, &answer);
@@ -194,8 +223,7 @@ impl Iso8583Bank {
                 outcome
             }
             Exchanged::NeverSent => InquiryOutcome::NeverSent,
-            Exchanged::TimedOut => InquiryOutcome::Unknown(Unknown::TimedOut),
-            Exchanged::Cut => InquiryOutcome::Unknown(Unknown::ConnectionCut),
+            Exchanged::Unknown(unknown) => InquiryOutcome::Unknown(unknown),
         }
     }
 
@@ -219,6 +247,7 @@ impl Iso8583Bank {
     }
 
     async fn send_payment(&self, request: PaymentRequest) -> PaymentOutcome {
+        let deadline = self.deadline();
         let Some(values) = self.payment_values(&request) else { return PaymentOutcome::NeverSent };
         let profile = &self.shared.profile;
         let unfit = |what: String| {
@@ -229,10 +258,15 @@ impl Iso8583Bank {
             Ok(message) => Arc::new(message),
             Err(what) => return unfit(what.to_string()),
         };
-        let Some(line) = self.line_for(&request.identity) else { return PaymentOutcome::NeverSent };
-        let payment = Some((request.identity.clone(), request.invoice));
-        let send_before = Some((request.send_before, request.send_before_monotonic));
-        match line.exchange(Operation::Payment, Arc::clone(&message), payment, send_before).await {
+        let Some(line) = self.own_line(&request.identity) else { return PaymentOutcome::NeverSent };
+        let asking = Asking {
+            operation: Operation::Payment,
+            message: Arc::clone(&message),
+            payment: Some((request.identity.clone(), request.invoice)),
+            send_before: Some((request.send_before, request.send_before_monotonic)),
+            deadline,
+        };
+        match line.exchange(asking).await {
             Exchanged::Unfit(what) => unfit(what),
             Exchanged::Answered(answer) => {
                 let outcome = judge::payment(profile, &message, &answer, &request.identity);
@@ -243,16 +277,16 @@ impl Iso8583Bank {
                 outcome
             }
             Exchanged::NeverSent => PaymentOutcome::NeverSent,
-            Exchanged::TimedOut => PaymentOutcome::Unknown(Unknown::TimedOut),
-            Exchanged::Cut => PaymentOutcome::Unknown(Unknown::ConnectionCut),
+            Exchanged::Unknown(unknown) => PaymentOutcome::Unknown(unknown),
         }
     }
 
     async fn ask(&self, request: PaymentRequest) -> StatusOutcome {
+        let deadline = self.deadline();
         let profile = &self.shared.profile;
         let operation = profile.unanswered.operation();
         let no_answer = StatusOutcome::Unknown(Unknown::ConnectionCut);
-        let Some(line) = self.line_for(&request.identity) else { return no_answer };
+        let Some(line) = self.line_to_ask_on(&request.identity) else { return no_answer };
         let Some(mut values) = self.payment_values(&request) else {
             return StatusOutcome::Unknown(Unknown::Garbled(
                 "the identity is none of this line's".to_owned(),
@@ -282,24 +316,40 @@ impl Iso8583Bank {
         let moves_money = self.profile.question != Question::Asks;
         let send_before: SendBefore =
             moves_money.then_some((request.send_before, request.send_before_monotonic));
-        let payment = Some((request.identity.clone(), request.invoice));
-        match line.exchange(operation, Arc::clone(&message), payment, send_before).await {
+        let asking = Asking {
+            operation,
+            message: Arc::clone(&message),
+            payment: Some((request.identity.clone(), request.invoice)),
+            send_before,
+            deadline,
+        };
+        let exchanged = line.exchange(asking).await;
+        if matches!(exchanged, Exchanged::Answered(_) | Exchanged::Unknown(_)) {
+            self.note_asked(request.identity.clone());
+        }
+        match exchanged {
             Exchanged::Unfit(what) => StatusOutcome::Unknown(Unknown::Garbled(what)),
             Exchanged::Answered(answer) => {
                 judge::question(profile, operation, &message, &answer, &request.identity)
             }
-            Exchanged::NeverSent | Exchanged::Cut => no_answer,
-            Exchanged::TimedOut => StatusOutcome::Unknown(Unknown::TimedOut),
+            Exchanged::NeverSent => no_answer,
+            Exchanged::Unknown(unknown) => StatusOutcome::Unknown(unknown),
         }
     }
 }
 
+/// Whether a line is up, and this gateway's.
+fn is_usable(line: &Arc<Line>) -> bool {
+    line.is_up() && line.holds() != Holds::No
+}
+
 impl Shared {
-    /// The day that the bank announced, while that can be; else what the profile says; else Jakarta's.
+    /// The day that the bank announced, until it is over, for it may be that after a holiday; else what the profile
+    /// says; else Jakarta's.
     fn business_date(&self, now: Timestamp) -> BusinessDate {
         let today = now.date_in_jakarta();
         let announced = *self.announced.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(date) = announced.filter(|date| *date == today || *date == today.next()) {
+        if let Some(date) = announced.filter(|date| *date >= today) {
             return date;
         }
         let local = now.in_jakarta();
@@ -320,9 +370,17 @@ impl Shared {
     }
 
     fn late(&self, answer: Option<LateAnswer>) {
-        if let Some(answer) = answer {
+        let Some(answer) = answer else { return };
+        // One that says nothing is still told, as a prompt one would be.
+        match &answer.outcome {
+            PaymentOutcome::Unknown(Unknown::Garbled(what)) => {
+                self.raise(answer.invoice, IncidentKind::Garbled, what.clone());
+            }
+            PaymentOutcome::Unknown(Unknown::UnknownCode(code)) => {
+                self.raise(answer.invoice, IncidentKind::UnknownCode, format!("response code {code}"));
+            }
             // Without a reader, the next question finds the truth.
-            drop(self.late.send(answer));
+            _ => drop(self.late.send(answer)),
         }
     }
 }
@@ -343,11 +401,20 @@ impl Bank for Iso8583Bank {
         for line in &self.lines {
             self.tasks.spawn(Arc::clone(line).run(self.stop.clone()));
         }
-        self.tasks.close();
+        let (lines, stop) = (self.lines.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            let mut ticks = tokio::time::interval(PUBLISH);
+            while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+                for line in &lines {
+                    line.publish();
+                }
+            }
+        });
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
         self.stop.cancel();
+        self.tasks.close();
         Box::pin(self.tasks.wait())
     }
 
@@ -367,7 +434,7 @@ impl Bank for Iso8583Bank {
                 Holds::Alone => None,
                 Holds::Under(fence) => Some(fence),
             };
-            if !line.is_up() || !line.traces.has_any() {
+            if !line.is_up() || !line.traces.is_stocked() {
                 continue;
             }
             let Ok(permit) = Arc::clone(&line.places).try_acquire_owned() else {

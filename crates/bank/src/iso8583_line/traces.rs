@@ -44,6 +44,7 @@ struct Stock {
     /// From which number on they were used at which time.
     used: VecDeque<(i64, Instant)>,
     is_fetching: bool,
+    is_stocked: bool,
 }
 
 impl Traces {
@@ -92,6 +93,7 @@ impl Traces {
         let mut stock = self.stock();
         stock.is_fetching = false;
         if let Some(block) = block {
+            stock.is_stocked = true;
             stock.blocks.push_back(block.first..block.first + i64::from(block.count));
             let of_terminal =
                 |identity: &&String| LineProfile::terminal_of_identity(identity) == Some(self.terminal);
@@ -100,9 +102,9 @@ impl Traces {
         }
     }
 
-    /// Whether there are any.
-    pub(super) fn has_any(&self) -> bool {
-        !self.stock().blocks.is_empty()
+    /// Whether there ever were any.
+    pub(super) fn is_stocked(&self) -> bool {
+        self.stock().is_stocked
     }
 }
 
@@ -137,7 +139,7 @@ mod tests {
     async fn numbers_go_round_and_skip_what_is_open() {
         let traces = traces();
         assert_eq!(traces.next(), None);
-        assert!(!traces.has_any() && traces.needs_block() && !traces.needs_block(), "one fetch at a time");
+        assert!(!traces.is_stocked() && traces.needs_block() && !traces.needs_block(), "one fetch at a time");
         let open =
             ["1125052229-999999-100000000123-ESAM0001-1125", "1125052229-000001-100000000123-ESAM0002-1125"];
         traces.add(block(999_998, 4, &open));

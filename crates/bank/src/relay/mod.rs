@@ -1,12 +1,28 @@
 //! The relay: an upstream over HTTP, any provider that speaks the partner contract.
 //!
-//! Inquiry keeps the provider's invoice number; a payment is that number, and is sent at most once. Whatever comes
-//! of it that is not one of the contract's own words is unknown, and asked for by `status_invoice`, never paid again.
-//! A "no" is a refusal only if the operator's table says so. The provider's balance is watched, and our partners
-//! never hear of it.
+//! ```text
+//! settings.rs    what an operator configures       wire.rs    one call of the contract
+//! mapping.rs     what an answer means              answer.rs  an answer's values
+//! reasons.rs     a provider's reasons, in ours     account.rs balance and cashbacks there
+//! connection.rs  connections, and the pool         gate.rs    the clocks, when the first byte is written
+//! report.rs      how it stands, for people         ../breaker.rs  a provider that stopped answering
+//! ```
+//!
+//! An inquiry brings the provider's invoice number; a payment is that number, and is sent at most once. Whatever comes
+//! of it that is not one of the contract's own words is unknown, and asked for by `status_invoice`. A "no" to a payment
+//! is a refusal only where the operator's table says so; "already paid" not even then, before the provider was asked
+//! what became of this very invoice. Late answers are not waited for: the question finds out as much.
 
+mod account;
+mod answer;
+mod connection;
+mod gate;
 mod mapping;
+mod reasons;
+mod report;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use settings::RelaySettings;
@@ -15,68 +31,72 @@ use crate::{
     Bank, Desk, InquiryOutcome, InquiryRequest, LateAnswer, LineState, NoPlace, PaymentOutcome,
     PaymentRequest, Place, Placing, Profile, Question, StatusOutcome, Terminals, Unknown, breaker::Breaker,
 };
-use domain::{BusinessDate, Clock, ProductCode, Rupiah, Secret, Timestamp, money, record::IncidentKind};
+use account::{Account, PRODUCTS_KEPT};
+use connection::NotSent;
+use domain::{
+    BusinessDate, Clock, InvoiceNumber, Reason, Secret, Timestamp, money::grouped, record::IncidentKind,
+};
 use futures::future::BoxFuture;
+use gate::SendBefore;
+use mapping::Judged;
+use reasons::Refusals;
+use report::{Report, Standing};
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 use tokio::{
-    sync::{Semaphore, mpsc},
-    time::{Instant, interval, timeout},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use wire::{Called, Wire};
+use wire::{Call, Called, Wire};
 
-/// How long a provider's product list is believed.
-const LIST_KEPT: Duration = Duration::from_secs(300);
+/// How long an inquiry waits for one of those that are under way to end.
+const INQUIRY_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// The balance is not asked for more often than this, whatever happens.
+const BALANCE_PAUSE_MIN: Duration = Duration::from_secs(1);
+
+/// How long the first inquiry waits for the product list, which says what the provider gives back.
+const PRODUCTS_WAIT_MAX: Duration = Duration::from_secs(3);
+
+/// The pause before the product list is asked for again when it did not come.
+const PRODUCTS_PAUSE: Duration = Duration::from_secs(10);
 
 /// A provider.
 pub struct Relay {
     core: Arc<Core>,
     profile: Profile,
     places: Arc<Semaphore>,
-    inquiries: Semaphore,
-    stop: CancellationToken,
-    tasks: TaskTracker,
+    inquiries: Arc<Semaphore>,
+    watching: TaskTracker,
 }
 
 struct Core {
-    name: String,
     settings: RelaySettings,
+    refusals: Refusals,
     wire: Wire,
     clock: Arc<dyn Clock>,
     desk: OnceLock<Arc<dyn Desk>>,
     breaker: Breaker,
-    balance: Mutex<Option<Rupiah>>,
-    cashbacks: Mutex<Option<(Instant, HashMap<String, Rupiah>)>>,
-    last_error: Mutex<Option<(Timestamp, String)>>,
-    counts: [AtomicU64; COUNTS.len()],
-}
-
-const COUNTS: [&str; 5] = ["sent", "answered", "timed_out", "cut", "garbled"];
-
-#[derive(Clone, Copy)]
-enum Count {
-    Sent,
-    Answered,
-    TimedOut,
-    Cut,
-    Garbled,
+    account: Account,
+    report: Report,
+    /// The balance is to be asked for at once.
+    doubt: Notify,
+    /// The product list came, or did not.
+    listed: CancellationToken,
+    stop: CancellationToken,
 }
 
 impl std::fmt::Debug for Relay {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Relay").field("name", &self.core.name).finish_non_exhaustive()
+        f.debug_struct("Relay").field("host", &self.core.wire.host()).finish_non_exhaustive()
     }
 }
 
 impl Relay {
-    /// A provider that is not spoken to yet.
+    /// A provider that is not spoken to yet. The error says what is wrong with its settings.
     pub fn new(
         name: &str,
         settings: RelaySettings,
@@ -90,184 +110,186 @@ impl Relay {
             definitive_status: true,
             question: Question::Asks,
         };
-        let wire = Wire::new(&settings, password)?;
-        let (places, inquiries) =
-            (Arc::new(Semaphore::new(settings.in_flight_max)), Semaphore::new(settings.in_flight_max));
+        let wire = Wire::new(&settings, password, &clock)?;
+        let places = || Arc::new(Semaphore::new(settings.in_flight_max));
+        let (places, inquiries) = (places(), places());
         let core = Core {
-            name: name.to_owned(),
+            refusals: Refusals::parse(&settings.refusals)?,
             breaker: Breaker::new(profile.answer_timeout),
+            account: Account::new(&settings),
+            report: Report::new(name, wire.host(), Arc::clone(&clock)),
             settings,
             wire,
             clock,
             desk: OnceLock::new(),
-            balance: Mutex::default(),
-            cashbacks: Mutex::default(),
-            last_error: Mutex::default(),
-            counts: Default::default(),
-        };
-        Ok(Arc::new(Self {
-            core: Arc::new(core),
-            profile,
-            places,
-            inquiries,
+            doubt: Notify::new(),
+            listed: CancellationToken::new(),
             stop: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-        }))
+        };
+        Ok(Arc::new(Self { core: Arc::new(core), profile, places, inquiries, watching: TaskTracker::new() }))
     }
+}
 
-    async fn ask_for_bill(&self, request: InquiryRequest) -> InquiryOutcome {
-        let core = &self.core;
-        if core.is_float_short() || !core.breaker.lets_through() {
+impl Core {
+    async fn inquire(&self, request: InquiryRequest, places: Arc<Semaphore>) -> InquiryOutcome {
+        if self.account.is_short() || !self.breaker.lets_through() {
             return InquiryOutcome::NeverSent;
         }
-        let waiting = timeout(self.profile.answer_timeout, self.inquiries.acquire());
-        let Ok(Ok(_place)) = waiting.await else { return InquiryOutcome::NeverSent };
-        let theirs = core.their_product(&request.product);
-        let cashback = core.cashback(&theirs).await;
+        let deadline = self.wire.deadline();
+        let Ok(Ok(_place)) = timeout_at(soon(INQUIRY_WAIT_MAX, deadline), places.acquire()).await else {
+            return InquiryOutcome::NeverSent;
+        };
+        let product = self.settings.their_product(&request.product);
+        // In vain at most once: afterwards it came, or could not be had.
+        drop(timeout_at(soon(PRODUCTS_WAIT_MAX, deadline), self.listed.cancelled()).await);
         let parameters = [
-            ("product", theirs.as_str()),
+            ("product", product),
             ("customer_number", request.nik.as_str()),
             ("structure_number", request.chassis.as_str()),
         ];
-        match core.call("inquiry_esamsat", &parameters).await {
-            Called::Answered(answer) => mapping::inquiry(&answer, &request, cashback),
+        match self.call(Call::Inquiry, &parameters, None, deadline).await {
+            Called::Answered(answer) => {
+                self.judged(None, mapping::inquiry(&answer, &request, self.account.cashback(product)))
+            }
             Called::NeverSent(_) => InquiryOutcome::NeverSent,
             Called::Unknown(unknown) => InquiryOutcome::Unknown(unknown),
         }
     }
 
-    async fn send_payment(&self, request: PaymentRequest) -> PaymentOutcome {
-        let core = &self.core;
-        // The last moment before it leaves.
-        if !request.may_be_sent(core.clock.now()) {
+    async fn pay(&self, request: PaymentRequest, permit: OwnedSemaphorePermit) -> PaymentOutcome {
+        if !request.may_be_sent(self.clock.now()) {
             return PaymentOutcome::NeverSent;
         }
-        match core.call("pay_esamsat", &[("invoice", request.identity.as_str())]).await {
+        let deadline = self.wire.deadline();
+        let send_before = Some((request.send_before, request.send_before_monotonic));
+        let parameters = [("invoice", request.identity.as_str())];
+        self.account.spend(request.amount, request.terms);
+        let outcome = match self.call(Call::Pay, &parameters, send_before, deadline).await {
             Called::Answered(answer) => {
-                let (outcome, incident) = mapping::payment(&answer, &request, &core.settings.refusals);
-                if let Some(what) = incident {
-                    core.raise(Some(request.invoice), IncidentKind::UnknownCode, what);
-                }
-                outcome
+                let judged = mapping::payment(&answer, &request, &self.refusals);
+                self.judged(Some(request.invoice), judged)
             }
             Called::NeverSent(_) => PaymentOutcome::NeverSent,
             Called::Unknown(unknown) => PaymentOutcome::Unknown(unknown),
+        };
+        drop(permit);
+        let outcome = match outcome {
+            PaymentOutcome::Refused(refusal) if refusal.reason == Reason::BillAlreadyPaid => {
+                // Somewhere on the way the request may have been doubled: this invoice's own payment is no refusal.
+                match self.ask(&request, deadline).await {
+                    StatusOutcome::Paid(paid) => PaymentOutcome::Paid(paid),
+                    StatusOutcome::NotPaid | StatusOutcome::Refused(_) => PaymentOutcome::Refused(refusal),
+                    _ => PaymentOutcome::Unknown(Unknown::UnderWay),
+                }
+            }
+            outcome => outcome,
+        };
+        if matches!(outcome, PaymentOutcome::Refused(_) | PaymentOutcome::NeverSent) {
+            self.account.give_back(request.amount, request.terms);
         }
+        outcome
     }
 
-    async fn ask(&self, request: PaymentRequest) -> StatusOutcome {
-        match self.core.call("status_invoice", &[("invoice", request.identity.as_str())]).await {
-            Called::Answered(answer) => mapping::status(&answer, &request),
+    async fn ask(&self, request: &PaymentRequest, deadline: Instant) -> StatusOutcome {
+        let parameters = [("invoice", request.identity.as_str())];
+        match self.call(Call::Status, &parameters, None, deadline).await {
+            Called::Answered(answer) => self.judged(Some(request.invoice), mapping::status(&answer, request)),
             Called::NeverSent(_) => StatusOutcome::Unknown(Unknown::ConnectionCut),
             Called::Unknown(unknown) => StatusOutcome::Unknown(unknown),
         }
     }
-}
 
-impl Core {
-    async fn call(&self, what: &str, parameters: &[(&str, &str)]) -> Called {
-        let url = format!("{}/{what}", self.settings.url.trim_end_matches('/'));
-        self.count(Count::Sent);
-        let called = self.wire.call(&url, parameters).await;
+    async fn call(
+        &self,
+        call: Call,
+        parameters: &[(&str, &str)],
+        send_before: SendBefore,
+        deadline: Instant,
+    ) -> Called {
+        let called = self.wire.call(call, parameters, send_before, deadline).await;
+        self.report.called(call, &called);
         match &called {
-            Called::Answered(_) => {
-                self.count(Count::Answered);
-                self.breaker.answered();
-            }
-            Called::NeverSent(why) => self.note(format!("{what}: {why}")),
-            Called::Unknown(Unknown::TimedOut) => {
-                self.count(Count::TimedOut);
-                self.breaker.timed_out();
-                self.note(format!("{what}: no answer in time"));
-            }
-            Called::Unknown(Unknown::Garbled(why)) => {
-                self.count(Count::Garbled);
-                self.note(format!("{what}: {why}"));
-            }
-            Called::Unknown(unknown) => {
-                self.count(Count::Cut);
-                self.note(format!("{what}: {unknown}"));
-            }
+            Called::NeverSent(NotSent::NoConnection { is_silent: true, .. })
+            | Called::Unknown(Unknown::TimedOut) => self.breaker.timed_out(),
+            Called::NeverSent(_) | Called::Unknown(Unknown::ConnectionCut) => {}
+            Called::Answered(_) | Called::Unknown(_) => self.breaker.answered(),
         }
+        self.stands(!matches!(called, Called::NeverSent(NotSent::NoConnection { .. })));
         called
     }
 
-    fn count(&self, count: Count) {
-        self.counts[count as usize].fetch_add(1, Relaxed);
-        let kind = COUNTS[count as usize];
-        let (upstream, line) = (self.name.clone(), "http".to_owned());
-        metrics::counter!("esamsat_line_messages_total", "upstream" => upstream, "line" => line, "kind" => kind)
-            .increment(1);
+    /// Takes down how it stands, after a call that came to the provider or did not.
+    fn stands(&self, is_reached: bool) {
+        self.report.stands(match () {
+            () if self.breaker.is_open() => Standing::Stalled,
+            () if !is_reached => Standing::Unreachable,
+            () if self.account.is_short() => Standing::Short,
+            () => Standing::Up,
+        });
     }
 
-    fn note(&self, error: String) {
-        tracing::warn!(upstream = self.name, error, "a call to the provider failed");
-        *locked(&self.last_error) = Some((self.clock.now(), error));
+    fn judged<T>(&self, invoice: Option<InvoiceNumber>, judged: Judged<T>) -> T {
+        if let Some((kind, detail)) = judged.alarm {
+            if kind == IncidentKind::UpstreamBalanceLow {
+                self.doubt.notify_one();
+                // Of the gateway, and not of one invoice.
+                self.raise(None, kind, detail);
+            } else {
+                self.raise(invoice, kind, detail);
+            }
+        }
+        judged.outcome
     }
 
-    fn raise(&self, invoice: Option<domain::InvoiceNumber>, kind: IncidentKind, detail: String) {
+    fn raise(&self, invoice: Option<InvoiceNumber>, kind: IncidentKind, detail: String) {
         if let Some(desk) = self.desk.get() {
             desk.raise(invoice, kind, detail);
         }
     }
 
-    fn their_product(&self, ours: &ProductCode) -> String {
-        self.settings.products.get(ours).cloned().unwrap_or_else(|| ours.to_string())
+    /// Asks for the balance again and again.
+    async fn watch_balance(&self) {
+        let every = Duration::from_secs(self.settings.balance_every_s);
+        loop {
+            self.ask_balance().await;
+            sleep(BALANCE_PAUSE_MIN).await;
+            drop(tokio::time::timeout(every.saturating_sub(BALANCE_PAUSE_MIN), self.doubt.notified()).await);
+        }
     }
 
-    /// What the provider gives back for a product, as its list says; nothing if the list cannot be had.
-    async fn cashback(&self, product: &str) -> Rupiah {
-        let known = |cashbacks: &Option<(Instant, HashMap<String, Rupiah>)>| {
-            let (at, by_product) = cashbacks.as_ref()?;
-            (at.elapsed() < LIST_KEPT).then(|| by_product.get(product).copied().unwrap_or_default())
+    async fn ask_balance(&self) {
+        let spent = self.account.spent();
+        let called = self.wire.call(Call::Balance, &[], None, self.wire.deadline()).await;
+        self.report.called(Call::Balance, &called);
+        let Called::Answered(answer) = called else { return };
+        let balance = match mapping::balance(&answer) {
+            Ok(balance) => balance,
+            Err(unreadable) => return self.report.failed(Call::Balance, &unreadable.to_string()),
         };
-        if let Some(cashback) = known(&locked(&self.cashbacks)) {
-            return cashback;
+        #[expect(clippy::cast_precision_loss, reason = "a balance has at most 15 digits")]
+        let rupiah = balance.get() as f64;
+        metrics::gauge!("esamsat_upstream_balance_rupiah", "upstream" => self.report.upstream().to_owned())
+            .set(rupiah);
+        if let Some(what) = self.account.told(balance, spent) {
+            let detail = format!("{}: {what}", self.report.upstream());
+            self.raise(None, IncidentKind::UpstreamBalanceLow, detail);
         }
-        let url = format!("{}/list_esamsat", self.settings.url.trim_end_matches('/'));
-        if let Some(products) = self.wire.list(&url).await {
-            let pair = |product: wire::Answer| {
-                let cashback = product.get("cashback")?.parse().ok().filter(|cashback| *cashback >= 0)?;
-                Some((product.get("product_code")?.clone(), Rupiah::new(cashback)))
-            };
-            let by_product = products.into_iter().filter_map(pair).collect();
-            *locked(&self.cashbacks) = Some((Instant::now(), by_product));
-        }
-        known(&locked(&self.cashbacks)).unwrap_or_default()
+        self.stands(true);
     }
 
-    fn is_float_short(&self) -> bool {
-        let balance = *locked(&self.balance);
-        balance.is_some_and(|balance| balance < self.settings.balance_stop_below)
-    }
-
-    /// Asks for the balance again and again. One that is not known stops nothing.
-    async fn watch_balance(self: Arc<Self>, stop: CancellationToken) {
-        let url = self.settings.balance_address();
-        let mut ticks = interval(Duration::from_secs(self.settings.balance_every_s));
-        let mut is_warned = false;
-        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            let Some(called) = stop.run_until_cancelled(self.wire.call(&url, &[])).await else { break };
-            let balance = match &called {
-                Called::Answered(answer) => mapping::balance(answer),
-                _ => None,
+    /// Keeps what the provider gives back up to date.
+    async fn watch_products(&self) {
+        loop {
+            let called = self.wire.list().await;
+            self.report.called(Call::List, &called);
+            let pause = if let Called::Answered(products) = called {
+                self.account.listed(&products);
+                PRODUCTS_KEPT
+            } else {
+                PRODUCTS_PAUSE
             };
-            *locked(&self.balance) = balance;
-            let Some(balance) = balance else {
-                self.note("ceksaldo: the balance is not known".to_owned());
-                continue;
-            };
-            let upstream = self.name.clone();
-            #[expect(clippy::cast_precision_loss, reason = "balances are far below 2^53")]
-            metrics::gauge!("esamsat_upstream_balance_rupiah", "upstream" => upstream)
-                .set(balance.get() as f64);
-            let is_low = balance < self.settings.balance_warn_below;
-            if is_low && !is_warned {
-                let shown = money::grouped(balance, '.');
-                let what = format!("the balance at {} is Rp {shown}; top it up", self.name);
-                self.raise(None, IncidentKind::UpstreamBalanceLow, what);
-            }
-            is_warned = is_low;
+            self.listed.cancel();
+            sleep(pause).await;
         }
     }
 }
@@ -282,15 +304,22 @@ impl Bank for Relay {
     }
 
     fn open(&self, desk: Arc<dyn Desk>) {
-        if self.core.desk.set(desk).is_ok() {
-            self.tasks.spawn(Arc::clone(&self.core).watch_balance(self.stop.clone()));
-            self.tasks.close();
+        if self.core.desk.set(desk).is_err() {
+            return;
         }
+        let (core, also) = (Arc::clone(&self.core), Arc::clone(&self.core));
+        self.watching.spawn(async move { core.stop.run_until_cancelled(core.watch_balance()).await });
+        self.watching.spawn(async move { also.stop.run_until_cancelled(also.watch_products()).await });
+        self.watching.close();
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
-        self.stop.cancel();
-        Box::pin(self.tasks.wait())
+        Box::pin(async {
+            self.core.stop.cancel();
+            self.watching.close();
+            self.watching.wait().await;
+            self.core.wire.close();
+        })
     }
 
     fn terminals(&self) -> Terminals {
@@ -299,59 +328,48 @@ impl Bank for Relay {
 
     fn lines(&self) -> Vec<LineState> {
         let core = &self.core;
-        let balance = *locked(&core.balance);
-        let error = locked(&core.last_error).clone();
-        let is_stalled = core.breaker.is_open();
-        let money = balance.map(|balance| format!("balance Rp {}", money::grouped(balance, '.')));
-        let state = match (is_stalled, core.is_float_short(), money) {
-            (true, ..) => "stalled: the provider does not answer".to_owned(),
-            (_, true, money) => format!("stopped: {} is too little", money.unwrap_or_default()),
-            (_, _, Some(money)) => money,
-            (_, _, None) => "the balance is not known".to_owned(),
-        };
-        let counts: BTreeMap<String, u64> = COUNTS
-            .iter()
-            .zip(&core.counts)
-            .map(|(name, count)| ((*name).to_owned(), count.load(Relaxed)))
-            .collect();
+        let (standing, since) = core.report.standing();
+        let balance = core.account.balance().map(|balance| format!("balance Rp {}", grouped(balance, '.')));
+        let balance = balance.unwrap_or_else(|| "balance not known".to_owned());
         vec![LineState {
-            name: core.settings.url.split('/').nth(2).unwrap_or_default().to_owned(),
-            is_up: !is_stalled && !core.is_float_short(),
-            state,
-            since: error.as_ref().map(|(at, _)| *at),
+            name: core.wire.host().to_owned(),
+            is_up: standing.is_up(),
+            state: format!("{}; {balance}", standing.words()),
+            since,
             in_flight: core.settings.in_flight_max - self.places.available_permits(),
             business_date: None,
-            counts,
-            last_error: error.map(|(_, what)| what),
+            counts: core.report.counts(),
+            last_error: core.report.last_error(),
         }]
     }
 
     fn place(&self, payment: Placing<'_>) -> Result<Place, NoPlace> {
         let identity = payment.upstream_reference.ok_or(NoPlace::Unfit)?.to_owned();
-        if self.core.is_float_short() {
+        if self.core.account.is_short() {
             return Err(NoPlace::FloatShort);
         }
-        let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| NoPlace::Full)?;
-        if !self.core.breaker.lets_through() {
+        // Whether it is over is for an inquiry to find out: nobody's money waits for the answer to one.
+        if self.core.breaker.is_open() {
             return Err(NoPlace::Stalled);
         }
+        let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| NoPlace::Full)?;
         Ok(Place { identity, permit, fence: None })
     }
 
     fn inquire(&self, request: InquiryRequest) -> BoxFuture<'_, InquiryOutcome> {
-        Box::pin(self.ask_for_bill(request))
+        let (core, places) = (Arc::clone(&self.core), Arc::clone(&self.inquiries));
+        in_a_task(async move { core.inquire(request, places).await }, InquiryOutcome::Unknown)
     }
 
     fn pay(&self, place: Place, request: PaymentRequest) -> BoxFuture<'_, PaymentOutcome> {
-        Box::pin(async move {
-            let outcome = self.send_payment(request).await;
-            drop(place);
-            outcome
-        })
+        let core = Arc::clone(&self.core);
+        in_a_task(async move { core.pay(request, place.permit).await }, PaymentOutcome::Unknown)
     }
 
     fn status(&self, request: PaymentRequest) -> BoxFuture<'_, StatusOutcome> {
-        Box::pin(self.ask(request))
+        let core = Arc::clone(&self.core);
+        let asking = async move { core.ask(&request, core.wire.deadline()).await };
+        in_a_task(asking, StatusOutcome::Unknown)
     }
 
     fn late_answers(&self) -> Option<mpsc::UnboundedReceiver<LateAnswer>> {
@@ -359,6 +377,16 @@ impl Bank for Relay {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// A moment from now, and not after the deadline.
+fn soon(wait: Duration, deadline: Instant) -> Instant {
+    deadline.min(Instant::now() + wait)
+}
+
+/// A dropped future takes nothing back, and what the provider does not answer is counted whoever waits.
+fn in_a_task<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+    lost: fn(Unknown) -> T,
+) -> BoxFuture<'static, T> {
+    let task = tokio::spawn(work);
+    Box::pin(async move { task.await.unwrap_or_else(|_| lost(Unknown::ConnectionCut)) })
 }

@@ -2,3 +2,6 @@
 
 mod host;
 mod kit;
+mod peer;
+mod scripted;
+mod tls;

@@ -36,16 +36,6 @@ balance_every_s = 1
     )
 }
 
-fn balance(site: &Site, account: &str) -> i64 {
-    let ledger = site.json(&["ledger", "balances"]);
-    let accounts = ledger["balances"].as_array().expect("a list of balances");
-    accounts
-        .iter()
-        .filter(|balance| balance["account"] == account)
-        .map(|balance| whole(balance, "balance_rupiah"))
-        .sum()
-}
-
 fn provider_starts(site: &Site, bank: &Bank, listen: &str) -> Gateway {
     let path = site.configure(&bank.configuration());
     let mut command = site.command(&["demo", "--listen", listen]);
@@ -138,11 +128,11 @@ fn three_ledgers_end_alike_with_faults_between_each_pair() {
     let count = i64::try_from(codes(&front).len()).expect("a few");
     assert!(count > 5);
     // The provider's fee of 5 000 and cashback of 2 000 are booked in front; what it took is what we owe it.
-    assert_eq!(balance(&site, "upstream_fee_expense"), 5_000 * count);
-    assert_eq!(balance(&site, "upstream_cashback_income"), -2_000 * count);
+    assert_eq!(site.balance("upstream_fee_expense"), 5_000 * count);
+    assert_eq!(site.balance("upstream_cashback_income"), -2_000 * count);
     let spent_there = sum(&behind, "total_rupiah") - sum(&behind, "cashback_rupiah");
-    assert_eq!(balance(&site, "bank_payable"), -spent_there);
-    assert_eq!(balance(&provider_site, "reserved"), 0);
+    assert_eq!(site.balance("bank_payable"), -spent_there);
+    assert_eq!(provider_site.balance("reserved"), 0);
     gateway.stop();
     drop(killed);
 }

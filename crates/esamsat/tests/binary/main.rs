@@ -19,5 +19,6 @@ mod line;
 mod logs;
 mod many;
 mod readme;
+mod relay;
 mod shutdown;
 mod verify;

@@ -187,6 +187,14 @@ impl Site {
         text(&self.json(&["invoice", "show", invoice]), "state")
     }
 
+    /// What is on all accounts of a kind together.
+    pub(crate) fn balance(&self, account: &str) -> i64 {
+        let ledger = self.json(&["ledger", "balances"]);
+        let accounts = ledger["balances"].as_array().expect("a list of balances");
+        let alike = accounts.iter().filter(|balance| balance["account"] == account);
+        alike.map(|balance| whole(balance, "balance_rupiah")).sum()
+    }
+
     /// The invoices that the simulated bank took money for, by its own books.
     pub(crate) fn taken(&self) -> Vec<String> {
         let payments = self.json(&["sandbox", "payments"]);
