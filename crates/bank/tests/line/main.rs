@@ -4,3 +4,4 @@ mod host;
 mod kit;
 mod peer;
 mod scripted;
+mod tls;

@@ -3,7 +3,7 @@
 
 use super::{
     Site,
-    clients::{ALREADY_PAID, BEING_PAID, Note, OPENING, PARTNERS, Said, username},
+    clients::{ALREADY_PAID, BEING_PAID, Note, OPENING, PARTNERS, Said, UNREACHABLE, username},
     text, whole,
 };
 use serde_json::Value;
@@ -51,15 +51,16 @@ impl Books {
     pub(crate) fn agree_with_the_bank(&self, payments: &Value) {
         let mut taken = BTreeMap::new();
         for payment in payments.as_array().expect("a list of payments") {
-            let number = text(payment, "invoice");
-            assert!(taken.insert(number.clone(), payment).is_none(), "the bank took {number} twice");
+            let identity = text(payment, "identity");
+            assert!(taken.insert(identity.clone(), payment).is_none(), "the bank took {identity} twice");
         }
-        let bank: BTreeSet<_> = taken.keys().collect();
-        let gateway: BTreeSet<_> = self.confirmed().map(|(number, _)| number).collect();
+        let bank: BTreeSet<String> = taken.keys().cloned().collect();
+        let gateway: BTreeSet<String> =
+            self.confirmed().map(|(_, invoice)| text(invoice, "identity")).collect();
         assert_eq!(bank, gateway, "the bank's payments are the gateway's CONFIRMs");
         let mut bills = BTreeSet::new();
         for (number, invoice) in self.confirmed() {
-            let payment = taken[number];
+            let payment = taken[&text(invoice, "identity")];
             let due = whole(invoice, "total_rupiah") - whole(invoice, "fee_rupiah");
             assert_eq!(whole(payment, "amount_rupiah"), due, "{number}");
             for key in ["identity", "payment_code", "reference_number", "trace_number"] {
@@ -116,6 +117,8 @@ impl Books {
                 }
                 // Of that moment alone: once the other invoice is refunded, this one can be paid.
                 Said::Refused { reason } if reason == BEING_PAID => {}
+                // Before anything was reserved: without a line there is no payment, and with one there may be.
+                Said::Refused { reason } if reason == UNREACHABLE => {}
                 Said::Refused { reason } => {
                     assert_ne!(state, "CONFIRM", "{number} was refused ({reason}) and taken");
                 }

@@ -63,6 +63,8 @@ inquiry_refused = 0.02
 
 pub(crate) const BEING_PAID: &str =
     "Tagihan kendaraan ini sedang diproses pada invoice lain. Silakan tunggu hingga selesai.";
+pub(crate) const UNREACHABLE: &str =
+    "Bank sedang tidak dapat dihubungi sehingga transaksi tidak diproses. Silakan coba beberapa saat lagi.";
 pub(crate) const ALREADY_PAID: &str = "Transaksi tidak dapat diproses. Tagihan sudah dibayar (Kode: 0054)";
 
 /// Scenarios of test numbers that end by themselves.
