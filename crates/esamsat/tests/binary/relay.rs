@@ -13,10 +13,13 @@ use std::{
     fs,
     net::SocketAddr,
     thread,
+    time::Duration,
 };
+use tokio::time::Instant;
 
 const LOGIN: (&str, &str) = ("mitra0001", "sandi-mitra");
 const DEPOSIT: i64 = 900_000_000;
+const HORIZON: Duration = Duration::from_secs(5);
 
 /// Our catalogue's word for everything that is no partner's business.
 const UNREACHABLE: &str =
@@ -24,6 +27,7 @@ const UNREACHABLE: &str =
 
 /// The gateway in front, as its operator configures it.
 fn in_front(provider: SocketAddr, username: &str, more: &str) -> String {
+    let horizon_ms = HORIZON.as_millis();
     format!(
         r#"
 answer_within_ms = 4000
@@ -37,7 +41,7 @@ username = "{username}"
 password_file = "sandi"
 answer_timeout_ms = 3500
 connect_timeout_ms = 1000
-horizon_ms = 5000
+horizon_ms = {horizon_ms}
 balance_every_s = 1
 {more}
 "#
@@ -287,9 +291,11 @@ fn a_providers_no_for_want_of_money_costs_nobody_anything() {
     let gateway = site.serve(&in_front(provider.address(), "mitra0001", ""));
     let partner = gateway.partner(LOGIN);
     let unsure = partner.invoice((TESTER, "UJI1000001"));
+    let began = Instant::now();
     let answer = partner.pay(&unsure);
     assert_eq!(answer["status"], "PENDING", "it is in no table: {answer}");
     site.settled();
+    assert!(began.elapsed() >= HORIZON, "INQUIRY proves nothing before");
     assert_eq!(site.state(&unsure), "REFUND", "the provider still says INQUIRY beyond the horizon");
     let told = incidents(&site);
     assert!(told["upstream_balance_low"].contains("Saldo deposit Anda tidak cukup"), "{told:?}");
