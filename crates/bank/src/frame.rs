@@ -160,6 +160,7 @@ impl Encoder<&[u8]> for Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn frames() -> Vec<(Frame, &'static [u8])> {
         let binary = |header_bytes, order, counts_itself| Frame {
@@ -224,5 +225,51 @@ mod tests {
         }
         let (mut ascii, _) = frames().pop().unwrap();
         assert_eq!(refused(&mut ascii, b"00x3"), "the length header is not a number");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn messages_arrive_whole_however_the_stream_is_cut(
+            messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..=1_000), 0..8),
+            piece_bytes in 1_usize..1_500,
+        ) {
+            for (mut frame, _) in frames() {
+                let mut wire = Vec::new();
+                for message in &messages {
+                    frame.put(message, &mut wire).unwrap();
+                }
+                let (mut buffer, mut read) = (BytesMut::new(), Vec::new());
+                for piece in wire.chunks(piece_bytes) {
+                    buffer.extend_from_slice(piece);
+                    while let Some(message) = frame.decode(&mut buffer).unwrap() {
+                        read.push(message);
+                    }
+                }
+                prop_assert_eq!(&read, &messages);
+                prop_assert!(buffer.is_empty());
+            }
+        }
+
+        #[test]
+        fn no_bytes_upset_it_or_make_it_keep_more_than_one_frame(
+            pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..40),
+        ) {
+            for (mut frame, _) in frames() {
+                let mut buffer = BytesMut::new();
+                'line: for piece in &pieces {
+                    buffer.extend_from_slice(piece);
+                    loop {
+                        match frame.decode(&mut buffer) {
+                            Ok(Some(message)) => prop_assert!((1..=frame.bytes_max).contains(&message.len())),
+                            Ok(None) => break,
+                            Err(_) => break 'line,
+                        }
+                    }
+                    prop_assert!(buffer.len() < frame.header_bytes + frame.bytes_max);
+                }
+            }
+        }
     }
 }

@@ -110,7 +110,7 @@ impl LineProfile {
     }
 
     /// Finds before it is sent what the spec would refuse.
-    fn fits(&self, message: Message) -> Result<Message, Unfit> {
+    pub(super) fn fits(&self, message: Message) -> Result<Message, Unfit> {
         self.spec.encode(&message, &mut Vec::new())?;
         Ok(message)
     }
@@ -125,10 +125,13 @@ impl LineProfile {
             Template::Constant(text) => return Ok(Some(Cow::Borrowed(text))),
             Template::Value(value) => *value,
         };
-        if value == Value::Institution {
-            return Ok(Some(Cow::Borrowed(&self.institution)));
-        }
-        let Some(text) = values.get(value) else { return Ok(None) };
+        let text = match value {
+            Value::Institution => return Ok(Some(Cow::Borrowed(&self.institution))),
+            Value::OriginalMti => return Ok(self.dialogs.get(&Operation::Payment).map(Dialog::written_mti)),
+            // A question that has no number of its own has the original's.
+            _ => values.get(value).or_else(|| values.get(value.own()?)),
+        };
+        let Some(text) = text else { return Ok(None) };
         Ok(Some(match value {
             Value::Amount if text != "0" && self.amount_decimals > 0 => {
                 Cow::Owned(format!("{text}{:0>1$}", "", self.amount_decimals))
@@ -239,6 +242,8 @@ impl LineProfile {
                     None => return Err(wrong()),
                 }
             }
+            // Whose it is, is no news: it must be the profile's.
+            Template::Value(Value::Institution) if text != self.institution => return Err(wrong()),
             Template::Value(value) => values.set(*value, text),
         }
         Ok(())
@@ -267,6 +272,10 @@ impl Template {
 }
 
 impl Dialog {
+    fn written_mti(&self) -> Cow<'_, str> {
+        Cow::Borrowed(self.mti.as_str())
+    }
+
     fn part(&self, mti: Mti) -> Option<Part> {
         if mti == self.mti {
             return Some(Part::Request { is_repeat: false });

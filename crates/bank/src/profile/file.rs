@@ -5,7 +5,12 @@ use crate::frame::Frame;
 use domain::{ProductCode, Reason};
 use iso8583::{Kind, Mti, Path, Spec, SpecFile};
 use serde::Deserialize;
-use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+    sync::Arc,
+    time::Duration,
+};
 use toml::Spanned;
 
 /// A profile that makes no sense.
@@ -30,9 +35,9 @@ struct ProfileFile {
     times: Spanned<TimesFile>,
     unanswered: Spanned<UnansweredFile>,
     identity: Spanned<IdentityFile>,
-    codes: Spanned<CodesFile>,
+    codes: CodesFile,
     #[serde(default)]
-    product: BTreeMap<String, String>,
+    product: BTreeMap<Spanned<String>, String>,
     message: BTreeMap<Spanned<String>, Spanned<MessageFile>>,
 }
 
@@ -75,15 +80,42 @@ struct MessageFile {
     answer: BTreeMap<Spanned<String>, String>,
 }
 
+/// Named one by one, since a table of any names would lose the lines in which they stand.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct CodesFile {
-    shown_as: Option<String>,
-    #[serde(flatten)]
-    by_operation: BTreeMap<String, BTreeMap<String, MeaningFile>>,
+    shown_as: Option<Spanned<String>>,
+    sign_on: Option<CodeTable>,
+    sign_off: Option<CodeTable>,
+    echo: Option<CodeTable>,
+    cut_over: Option<CodeTable>,
+    inquiry: Option<CodeTable>,
+    payment: Option<CodeTable>,
+    advice: Option<CodeTable>,
+    status: Option<CodeTable>,
+    reversal: Option<CodeTable>,
+}
+
+type CodeTable = Spanned<BTreeMap<Spanned<String>, MeaningFile>>;
+
+impl CodesFile {
+    const fn table(&self, operation: Operation) -> Option<&CodeTable> {
+        match operation {
+            Operation::SignOn => self.sign_on.as_ref(),
+            Operation::SignOff => self.sign_off.as_ref(),
+            Operation::Echo => self.echo.as_ref(),
+            Operation::CutOver => self.cut_over.as_ref(),
+            Operation::Inquiry => self.inquiry.as_ref(),
+            Operation::Payment => self.payment.as_ref(),
+            Operation::Advice => self.advice.as_ref(),
+            Operation::Status => self.status.as_ref(),
+            Operation::Reversal => self.reversal.as_ref(),
+        }
+    }
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a meaning is a word such as \"done\", or { refused = \"reason\" }")]
 enum MeaningFile {
     Word(String),
     Refused { refused: String },
@@ -142,12 +174,13 @@ fn check(file: ProfileFile) -> Checked<LineProfile> {
     };
     let mut products = BTreeMap::new();
     for (ours, theirs) in file.product {
-        match ProductCode::parse(&ours) {
-            Some(ours) => products.insert(ours, theirs),
-            None => return flaw(0..0, format!("[product]: {ours:?} is no product code")),
+        let Some(known) = ProductCode::parse(ours.get_ref()) else {
+            return flaw(ours.span(), format!("[product]: {:?} is no product code", ours.get_ref()));
         };
+        products.insert(known, theirs);
     }
     let mut dialogs = BTreeMap::new();
+    let mut spans = BTreeMap::new();
     for (name, message) in &file.message {
         let Some(operation) = Operation::parse(name.get_ref()) else {
             let names: Vec<_> = Operation::ALL.map(Operation::name).into();
@@ -158,6 +191,7 @@ fn check(file: ProfileFile) -> Checked<LineProfile> {
         };
         let dialog = dialog(&spec, operation, message, &file.identity.get_ref().matched)?;
         dialogs.insert(operation, dialog);
+        spans.insert(operation, message.span());
     }
     let ask = file.unanswered.get_ref().ask;
     for needed in
@@ -176,17 +210,17 @@ fn check(file: ProfileFile) -> Checked<LineProfile> {
             "[unanswered]: advice_executes is about ask = \"advice\"; take it away",
         );
     }
-    let meanings = meanings(&file.codes, &dialogs)?;
+    let meanings = meanings(&file.codes, &dialogs, &spans)?;
     let identity_span = file.identity.span();
     let identity = file.identity.into_inner();
-    if identity.amount_decimals > 2 {
+    if ![0, 2].contains(&identity.amount_decimals) {
         return flaw(identity_span, "[identity]: amount_decimals is 0 or 2");
     }
     if !identity.matched.contains(&11) {
         return flaw(identity_span, "[identity]: match must have the trace number, field 11");
     }
     let unanswered = file.unanswered.into_inner();
-    Ok(LineProfile {
+    let profile = LineProfile {
         name: file.name,
         spec: Arc::new(spec),
         frame: *file.frame.get_ref(),
@@ -201,25 +235,26 @@ fn check(file: ProfileFile) -> Checked<LineProfile> {
         institution: identity.institution,
         amount_decimals: identity.amount_decimals,
         matched: identity.matched,
-        shown_as: file.codes.into_inner().shown_as,
+        shown_as: file.codes.shown_as.map(Spanned::into_inner),
         products,
         dialogs,
         meanings,
-    })
+    };
+    for (operation, span) in spans {
+        profile
+            .try_out(operation)
+            .map_err(|what| Flaw { span, message: format!("[message.{}]: {what}", operation.name()) })?;
+    }
+    Ok(profile)
 }
 
 fn spec(dialect: Option<Spanned<String>>, spec: Option<Spanned<SpecFile>>) -> Checked<Spec> {
     match (dialect, spec) {
-        (Some(name), None) => match Spec::builtin(name.get_ref()) {
-            Some(spec) => Ok(spec.clone()),
-            None => {
-                let names: Vec<_> = Spec::builtin_names().collect();
-                flaw(
-                    name.span(),
-                    format!("there is no dialect {:?}; there are {}", name.get_ref(), names.join(", ")),
-                )
-            }
-        },
+        (Some(name), None) => Spec::builtin(name.get_ref()).cloned().ok_or_else(|| {
+            let names: Vec<_> = Spec::builtin_names().collect();
+            let message = format!("there is no dialect {:?}; there are {}", name.get_ref(), names.join(", "));
+            Flaw { span: name.span(), message }
+        }),
         (None, Some(spec)) => {
             let span = spec.span();
             Spec::build(spec.into_inner()).map_err(|error| Flaw {
@@ -271,9 +306,11 @@ fn dialog(
             ],
         ),
         Operation::Payment | Operation::Advice => {
-            (&[Value::Amount, Value::PaymentCode], &[Value::BankReference])
+            (&[Value::Amount, Value::PaymentCode], &[Value::Amount, Value::BankReference])
         }
-        Operation::Status => (&[Value::PaymentCode, Value::OriginalTrace], &[Value::BankReference]),
+        Operation::Status => {
+            (&[Value::PaymentCode, Value::OriginalTrace], &[Value::Amount, Value::BankReference])
+        }
         Operation::Reversal => (&[Value::Amount, Value::PaymentCode], &[]),
         Operation::SignOn | Operation::SignOff | Operation::Echo | Operation::CutOver => (&[], &[]),
     };
@@ -315,13 +352,13 @@ fn place(spec: &Spec, table: &str, path: &Spanned<String>, text: &str) -> Checke
     };
     let inner = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
     let template = match inner {
-        Some(name) => match Value::parse(name) {
-            Some(value) => Template::Value(value),
-            None => {
+        Some(name) => {
+            let Some(value) = Value::parse(name) else {
                 let names: Vec<_> = Value::ALL.iter().map(|value| value.name()).collect();
                 return wrong(format!("there is no value {{{name}}}; there are {}", names.join(", ")));
-            }
-        },
+            };
+            Template::Value(value)
+        }
         None if text.contains(['{', '}']) => {
             return wrong("a placeholder is a whole value, such as \"{amount}\"".to_owned());
         }
@@ -339,42 +376,45 @@ fn place(spec: &Spec, table: &str, path: &Spanned<String>, text: &str) -> Checke
     Ok((place, template))
 }
 
+type Meanings = BTreeMap<Operation, HashMap<String, Meaning>>;
+
 fn meanings(
-    codes: &Spanned<CodesFile>,
+    codes: &CodesFile,
     dialogs: &BTreeMap<Operation, Dialog>,
-) -> Checked<BTreeMap<Operation, std::collections::HashMap<String, Meaning>>> {
-    let wrong = |what: String| flaw(codes.span(), format!("[codes]: {what}"));
-    if codes.get_ref().shown_as.as_ref().is_some_and(|form| !form.contains("{code}")) {
-        return wrong("shown_as must contain {code}, as in \"00{code}\"".to_owned());
+    messages: &BTreeMap<Operation, Range<usize>>,
+) -> Checked<Meanings> {
+    if let Some(form) = codes.shown_as.as_ref().filter(|form| !form.get_ref().contains("{code}")) {
+        return flaw(form.span(), "[codes]: shown_as must contain {code}, as in \"00{code}\"");
     }
-    let mut meanings = BTreeMap::new();
-    for (name, table) in &codes.get_ref().by_operation {
-        let Some(operation) = Operation::parse(name) else {
-            return wrong(format!("{name:?} is no message; write [codes.payment] and the like"));
-        };
-        let mut known = std::collections::HashMap::new();
-        for (code, meaning) in table {
-            if code.len() != 2 || !code.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-                return wrong(format!("{name}: a code has two letters or digits, {code:?} has not"));
+    let mut meanings = Meanings::new();
+    for operation in Operation::ALL {
+        let Some(table) = codes.table(operation) else { continue };
+        let mut known = HashMap::new();
+        for (code, meaning) in table.get_ref() {
+            let wrong = |what| flaw(code.span(), format!("[codes.{}]: {what}", operation.name()));
+            let text = code.get_ref();
+            if text.len() != 2 || !text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+                return wrong(format!("a code has two letters or digits, {text:?} has not"));
             }
-            known.insert(
-                code.clone(),
-                meaning_of(operation, code, meaning).map_err(|what| Flaw {
-                    span: codes.span(),
-                    message: format!("[codes.{name}]: {what}"),
-                })?,
-            );
+            match meaning_of(operation, text, meaning) {
+                Ok(meaning) => known.insert(text.clone(), meaning),
+                Err(what) => return wrong(what),
+            };
         }
         meanings.insert(operation, known);
     }
     for operation in dialogs.keys().filter(|operation| **operation != Operation::SignOff) {
-        let is_done = |meanings: &std::collections::HashMap<String, Meaning>| {
-            let wanted = if *operation == Operation::Reversal { Meaning::NotPaid } else { Meaning::Done };
-            meanings.values().any(|meaning| *meaning == wanted)
+        let name = operation.name();
+        let (wanted, word) = match operation {
+            Operation::Reversal => (Meaning::NotPaid, "not_paid"),
+            _ => (Meaning::Done, "done"),
         };
-        if !meanings.get(operation).is_some_and(is_done) {
-            let word = if *operation == Operation::Reversal { "not_paid" } else { "done" };
-            return wrong(format!("no code means {word:?} for {0}; add it to [codes.{0}]", operation.name()));
+        if !meanings.get(operation).is_some_and(|known| known.values().any(|meaning| *meaning == wanted)) {
+            let table = codes.table(*operation).map(Spanned::span);
+            return flaw(
+                table.unwrap_or_else(|| messages[operation].clone()),
+                format!("no code means {word:?} for {name}; add it to [codes.{name}]"),
+            );
         }
     }
     Ok(meanings)

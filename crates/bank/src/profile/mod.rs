@@ -9,6 +9,7 @@ mod dialog;
 mod file;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod value;
 
 pub use dialog::{Answer, MatchKey, Mismatch, Part, Unfit};
@@ -233,10 +234,15 @@ impl LineProfile {
     /// The first code that means this in answer to an operation, for the bank's side.
     pub fn code_for(&self, operation: Operation, meaning: &Meaning) -> Option<&str> {
         let meanings = self.meanings.get(&operation)?;
+        meanings.iter().filter(|(_, known)| *known == meaning).map(|(code, _)| code.as_str()).min()
+    }
+
+    /// The codes that are known in answer to an operation, in order.
+    pub fn codes(&self, operation: Operation) -> impl Iterator<Item = &str> {
         let mut codes: Vec<&str> =
-            meanings.iter().filter(|(_, known)| *known == meaning).map(|(code, _)| code.as_str()).collect();
+            self.meanings.get(&operation).into_iter().flatten().map(|(code, _)| code.as_str()).collect();
         codes.sort_unstable();
-        codes.first().copied()
+        codes.into_iter()
     }
 
     /// The code that means that a session has to be begun first, for the bank's side.

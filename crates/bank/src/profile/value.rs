@@ -97,6 +97,16 @@ impl Value {
     pub(crate) fn parse(text: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|value| value.name() == text)
     }
+
+    /// The value of the message itself that a value of the original takes the place of.
+    pub(crate) const fn own(self) -> Option<Self> {
+        match self {
+            Self::OriginalTrace => Some(Self::Trace),
+            Self::OriginalTransmission => Some(Self::Transmission),
+            Self::OriginalReference => Some(Self::Reference),
+            _ => None,
+        }
+    }
 }
 
 /// Some values and their texts.
@@ -109,6 +119,12 @@ pub struct Values {
 impl std::fmt::Debug for Values {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.texts.iter().map(|(value, _)| value)).finish()
+    }
+}
+
+impl FromIterator<(Value, String)> for Values {
+    fn from_iter<I: IntoIterator<Item = (Value, String)>>(texts: I) -> Self {
+        Self { texts: texts.into_iter().collect() }
     }
 }
 
@@ -145,6 +161,13 @@ impl Values {
     #[must_use]
     pub fn with(mut self, value: Value, text: impl Into<String>) -> Self {
         self.set(value, text);
+        self
+    }
+
+    /// The same without a value.
+    #[must_use]
+    pub fn without(mut self, value: Value) -> Self {
+        self.texts.retain(|(known, _)| *known != value);
         self
     }
 
