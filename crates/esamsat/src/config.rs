@@ -292,7 +292,7 @@ impl Config {
         for (name, upstream) in &self.upstream {
             match upstream {
                 Upstream::Simulator(settings) => {
-                    settings.check().with_context(|| format!("upstream {name}"))?
+                    settings.check().with_context(|| format!("upstream {name}"))?;
                 }
                 Upstream::Iso8583(settings) => {
                     self.check_line(settings).with_context(|| format!("upstream {name}"))?;

@@ -378,7 +378,7 @@ impl Desk {
                         Ok(Answer::Standing(answer, book.find(&identity, &payment_code)?))
                     }
                     Job::Reverse(identity, answer) => {
-                        book.reverse(&transaction, &identity, &*self.clock)?;
+                        Book::reverse(&transaction, &identity, &*self.clock)?;
                         Ok(Answer::Reversed(answer))
                     }
                 })
@@ -469,7 +469,6 @@ impl<'t> Book<'t> {
     }
 
     fn reverse(
-        &mut self,
         transaction: &Transaction<'_>,
         identity: &str,
         clock: &dyn Clock,

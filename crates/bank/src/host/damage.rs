@@ -54,8 +54,7 @@ pub(super) fn damaged(frame: &Frame, message: &[u8], dice: &mut Dice) -> Vec<u8>
         }
         // 64 KiB of noise.
         _ => {
-            let noise =
-                u8::try_from(b'0' + u8::try_from(dice.below(75)).expect("below 75")).expect("printable");
+            let noise = b'0' + u8::try_from(dice.below(75)).expect("below 75");
             vec![noise; 65_536]
         }
     }

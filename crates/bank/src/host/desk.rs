@@ -217,13 +217,12 @@ impl Host {
             |tell| Course { at_bank: AtBank::Loses, tell, status: Status::Truth, arrival: Arrival::Promptly };
         match fault {
             Fault::Lost => not_done(Tell::Never),
-            Fault::Silent => tell(Tell::Never),
             Fault::Late => tell(Tell::Late),
             // A question does not wait so long.
             Fault::NearHorizon if operation == Operation::Payment => {
                 Course { arrival: Arrival::NearHorizon, tell: Tell::Never, ..ordinary }
             }
-            Fault::NearHorizon => tell(Tell::Never),
+            Fault::NearHorizon | Fault::Silent => tell(Tell::Never),
             Fault::Twice => tell(Tell::Twice),
             Fault::Swapped => tell(Tell::Swapped),
             Fault::Crossed => tell(Tell::Crossed),
@@ -269,7 +268,7 @@ impl Host {
             Operation::Payment => {
                 let request = request(values)?;
                 match self.bank.execute(&request, sent).await {
-                    Executed::Taken(taken) => Some(self.done(operation, &request, taken)),
+                    Executed::Taken(taken) => Some(self.done(operation, &request, &taken)),
                     Executed::Refused(refusal) => Some(self.refuse(operation, &refusal)),
                     Executed::Dead | Executed::Broken => None,
                 }
@@ -318,7 +317,7 @@ impl Host {
         if operation == Operation::Advice && self.profile.advice_executes && status == Status::Truth {
             let request = request(values)?;
             return match self.bank.execute(&request, sent).await {
-                Executed::Taken(taken) => Some(self.done(operation, &request, taken)),
+                Executed::Taken(taken) => Some(self.done(operation, &request, &taken)),
                 Executed::Refused(refusal) if refusal.reason == Reason::BillAlreadyPaid => {
                     self.meaning(operation, &Meaning::PaidByAnother)
                 }
@@ -350,9 +349,9 @@ impl Host {
         }
     }
 
-    fn done(&self, operation: Operation, request: &Request, taken: Taken) -> Said {
+    fn done(&self, operation: Operation, request: &Request, taken: &Taken) -> Said {
         let code = self.profile.code_for(operation, &Meaning::Done).unwrap_or("00").to_owned();
-        let mut values = taken_values(&taken);
+        let mut values = taken_values(taken);
         values.set(Value::PaymentCode, request.payment_code.as_str());
         Said { code, values }
     }
@@ -430,9 +429,9 @@ impl Host {
             Tell::Swapped | Tell::Crossed => {
                 let held =
                     Held { connection: Arc::clone(connection), answer, is_crossed: tell == Tell::Crossed };
-                self.release(locked(&self.held).replace(held));
+                release(locked(&self.held).replace(held));
                 sleep(SWAP_WAIT).await;
-                self.release(locked(&self.held).take());
+                release(locked(&self.held).take());
             }
             _ => self.send(connection, answer),
         }
@@ -450,13 +449,7 @@ impl Host {
             }
         }
         connection.send(Outgoing::Message(answer));
-        self.release(Some(held));
-    }
-
-    fn release(&self, held: Option<Held>) {
-        if let Some(held) = held {
-            held.connection.send(Outgoing::Message(held.answer));
-        }
+        release(Some(held));
     }
 
     fn say(&self, connection: &Arc<Connection>, operation: Operation, request: &Message, said: &Said) {
@@ -476,6 +469,12 @@ impl Said {
             self.values.set(Value::Amount, (amount + more).get().to_string());
         }
         self
+    }
+}
+
+fn release(held: Option<Held>) {
+    if let Some(held) = held {
+        held.connection.send(Outgoing::Message(held.answer));
     }
 }
 

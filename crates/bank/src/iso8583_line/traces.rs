@@ -128,11 +128,11 @@ mod tests {
     use super::*;
 
     fn traces() -> Traces {
-        Traces::new(Terminal::parse("ESAM0001").unwrap(), Duration::from_secs(120))
+        Traces::new(Terminal::parse("ESAM0001").unwrap(), Duration::from_mins(2))
     }
 
-    fn block(first: i64, count: u32, open: &[&str]) -> Option<TraceBlock> {
-        Some(TraceBlock { first, count, open: open.iter().map(ToString::to_string).collect() })
+    fn block(first: i64, count: u32, open: &[&str]) -> TraceBlock {
+        TraceBlock { first, count, open: open.iter().map(ToString::to_string).collect() }
     }
 
     #[tokio::test(start_paused = true)]
@@ -142,7 +142,7 @@ mod tests {
         assert!(!traces.is_stocked() && traces.needs_block() && !traces.needs_block(), "one fetch at a time");
         let open =
             ["1125052229-999999-100000000123-ESAM0001-1125", "1125052229-000001-100000000123-ESAM0002-1125"];
-        traces.add(block(999_998, 4, &open));
+        traces.add(Some(block(999_998, 4, &open)));
         assert_eq!(
             [(); 4].map(|()| traces.next()),
             [Some("999998".into()), Some("000001".into()), Some("000002".into()), None]
@@ -154,11 +154,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_number_rests_for_the_horizon() {
         let traces = traces();
-        traces.add(block(1, 999_999, &[]));
+        traces.add(Some(block(1, 999_999, &[])));
         for _ in 0..999_999 {
             assert!(traces.next().is_some());
         }
-        traces.add(block(1_000_000, 10, &[]));
+        traces.add(Some(block(1_000_000, 10, &[])));
         assert_eq!(traces.next(), None, "a million in no time");
         tokio::time::advance(Duration::from_secs(119)).await;
         assert_eq!(traces.next(), None);
