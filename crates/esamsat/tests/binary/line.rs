@@ -16,8 +16,8 @@ use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 /// Every fault that a line and a bank can have, a sixth of all messages in all. What breaks the connection is rare:
 /// it strikes everything that is under way on it.
 const FAULTS: &str = r#"{"lost":0.02,"silent":0.02,"late":0.02,"near_horizon":0.01,"twice":0.02,"swapped":0.02,
-    "crossed":0.01,"garbled":0.004,"wrong_amount":0.01,"wrong_trace":0.005,"echoed":0.005,"cut":0.002,
-    "cut_before":0.001,"unknown_code":0.02,"refused":0.02,"delay_ms":[0,15]}"#;
+    "crossed":0.01,"garbled":0.0015,"wrong_amount":0.01,"wrong_trace":0.005,"echoed":0.005,"cut":0.0004,
+    "cut_before":0.0002,"unknown_code":0.02,"refused":0.02,"delay_ms":[0,15]}"#;
 
 /// A bank in a process of its own.
 pub(crate) struct Bank {
@@ -188,7 +188,7 @@ fn payments_under_faults(profile: &str) {
     let url = format!("http://{}", gateway.address());
     let state = site.path("country.json").display().to_string();
     let flags =
-        ["country", "--vehicles", &count, "--connections", "64", "--partners", "20", "--password", PASSWORD];
+        ["country", "--vehicles", &count, "--connections", "128", "--partners", "20", "--password", PASSWORD];
     // What stays refused or unknown to it in so much noise is begun again by the next run, until all are paid.
     for _ in 0..20 {
         let mut command = site.command(&flags);
