@@ -348,6 +348,15 @@ impl Config {
         if profile.echo_after < Duration::from_secs(1) {
             bail!("profile {}: echo_after_ms must be at least 1000", profile.name);
         }
+        let answer_timeout_ms = profile.answer_timeout.as_millis();
+        if answer_timeout_ms >= u128::from(self.answer_within_ms) {
+            bail!(
+                "profile {}: answer_timeout_ms is {answer_timeout_ms}, and answer_within_ms of the configuration {}; \
+                 make the first one less, so that whoever inquires is not given up before the bank is",
+                profile.name,
+                self.answer_within_ms
+            );
+        }
         Ok(())
     }
 

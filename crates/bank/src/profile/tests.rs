@@ -257,6 +257,12 @@ fn what_makes_no_profile() {
         ("\"18\" = \"6021\"", "\"18\" = \"602\"", "\"18\"", "has 3 characters, the field 4"),
         ("\"18\" = \"6021\"", "\"18\" = \"x{trace}\"", "\"18\"", "a placeholder is a whole value"),
         ("\"39\" = \"{code}\"\n\"4\"", "\"4\"", "[message.", "no field has {code}"),
+        (
+            "\"4\" = \"{amount}\"\n\"48.bank_reference\"",
+            "\"48.bank_reference\"",
+            "[message.",
+            "no field has {amount}; add one to answer",
+        ),
     ] {
         assert!(text.contains(from), "{from}");
         let broken = text.replace(from, to);

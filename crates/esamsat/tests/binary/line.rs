@@ -124,6 +124,7 @@ fn three_books_agree_whoever_is_killed() {
     let site = Site::with_partners(PARTNERS, PASSWORD, OPENING);
     let mut bank = Bank::open("contoh-37-80", seed);
     let configuration = bank.configuration();
+    site.sell(&configuration, "bank");
     let hall = Hall::with_doors(&site, 1);
     bank.faults(FAULTS);
     let gateway = hall.work_while(seed, || {
@@ -182,6 +183,7 @@ fn payments_under_faults(profile: &str) {
     ]);
     let bank = Bank::open(profile, seed);
     let configuration = bank.configuration();
+    site.sell(&configuration, "bank");
     let gateway = site.serve(&configuration);
     signed_on(&gateway);
     bank.faults(FAULTS);
