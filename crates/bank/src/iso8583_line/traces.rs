@@ -13,7 +13,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 /// Numbers in a round: 000001 to 999999.
 const ROUND: i64 = 999_999;
@@ -23,6 +23,9 @@ pub(super) const BLOCK: u32 = 5_000;
 
 /// With fewer left, the next block is fetched.
 const LOW: i64 = 2_500;
+
+/// How long nothing is fetched after it failed.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// How often it is noted when numbers were used.
 const STRETCH: i64 = 500;
@@ -34,6 +37,7 @@ pub(super) struct Traces {
     /// For how long a number is not used again.
     kept_for: Duration,
     stock: Mutex<Stock>,
+    is_low: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -46,12 +50,13 @@ struct Stock {
     /// The first number of this life, and when it was used.
     begun: Option<(i64, Instant)>,
     is_fetching: bool,
+    failed_at: Option<Instant>,
     is_stocked: bool,
 }
 
 impl Traces {
     pub(super) fn new(terminal: Terminal, kept_for: Duration) -> Self {
-        Self { terminal, kept_for, stock: Mutex::default() }
+        Self { terminal, kept_for, stock: Mutex::default(), is_low: Notify::new() }
     }
 
     fn stock(&self) -> MutexGuard<'_, Stock> {
@@ -61,6 +66,9 @@ impl Traces {
     /// The next number as six digits; none if there is none that may be used now.
     pub(super) fn next(&self) -> Option<String> {
         let mut stock = self.stock();
+        if stock.is_low() {
+            self.is_low.notify_one();
+        }
         loop {
             let number = stock.blocks.front()?.start;
             if stock.is_recent(number, self.kept_for) {
@@ -85,16 +93,21 @@ impl Traces {
     /// Whether a block should be fetched; whoever is told so must call [`Self::add`].
     pub(super) fn needs_block(&self) -> bool {
         let mut stock = self.stock();
-        let left: i64 = stock.blocks.iter().map(|block| block.end - block.start).sum();
-        let needs = left < LOW && !stock.is_fetching;
+        let needs = stock.is_low();
         stock.is_fetching |= needs;
         needs
+    }
+
+    /// Waits until it may be that a block should be fetched.
+    pub(super) async fn until_low(&self) {
+        self.is_low.notified().await;
     }
 
     /// Adds a block that was fetched, or none that could not be.
     pub(super) fn add(&self, block: Option<TraceBlock>) {
         let mut stock = self.stock();
         stock.is_fetching = false;
+        stock.failed_at = block.is_none().then(Instant::now);
         if let Some(block) = block {
             stock.is_stocked = true;
             stock.blocks.push_back(block.first..block.first + i64::from(block.count));
@@ -112,6 +125,11 @@ impl Traces {
 }
 
 impl Stock {
+    fn is_low(&self) -> bool {
+        let left: i64 = self.blocks.iter().map(|block| block.end - block.start).sum();
+        left < LOW && !self.is_fetching && self.failed_at.is_none_or(|at| at.elapsed() >= PAUSE)
+    }
+
     /// Whether a number was used a round ago, and not long enough ago.
     fn is_recent(&mut self, number: i64, kept_for: Duration) -> bool {
         let before = number - ROUND;
@@ -157,6 +175,8 @@ mod tests {
             [Some("999998".into()), Some("000001".into()), Some("000002".into()), None]
         );
         traces.add(None);
+        assert!(!traces.needs_block(), "what failed is not tried again at once");
+        tokio::time::advance(PAUSE).await;
         assert!(traces.needs_block());
     }
 

@@ -134,6 +134,13 @@ impl Connection {
         Some((operation, message))
     }
 
+    /// For whoever reads and writes by itself.
+    pub fn parts(
+        &mut self,
+    ) -> (&mut FramedRead<impl AsyncRead + use<>, bank::frame::Frame>, &mut (impl AsyncWrite + use<>)) {
+        (&mut self.frames, &mut self.writing)
+    }
+
     /// The next request, which must be this.
     pub async fn expect(&mut self, operation: Operation) -> Message {
         let (found, message) = self.next().await.unwrap_or_else(|| panic!("a {}", operation.name()));
