@@ -234,8 +234,9 @@ pub struct SettlePayment {
     pub outcome: Outcome,
     /// The lease under which it was found out, if it was under one.
     pub fence: Option<Fence>,
-    /// If it was found out by a question that had put the resolution off: until when. Nothing else may have put
-    /// it off since.
+    /// Until when the resolution had been put off when the message left whose answer this is; none for a question
+    /// that only asks. What says that the payment was not made counts only if nothing put it off since: nothing
+    /// else that could pay.
     pub put_off_until: Option<Timestamp>,
     /// Now.
     pub at: Timestamp,

@@ -11,7 +11,9 @@ use argon2::{
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
 use domain::{Partner, PartnerId, PartnerStatus, Reason, Secret, Username, limits::password_chars_max};
-use governor::{DefaultKeyedRateLimiter, Quota};
+use governor::{
+    Quota, RateLimiter, clock::Clock, middleware::NoOpMiddleware, state::keyed::DashMapStateStore,
+};
 use hmac::{Hmac, KeyInit, Mac};
 use ipnet::IpNet;
 use sha2::Sha256;
@@ -30,11 +32,23 @@ use tokio::{
 /// The hash that unknown users are checked against. It is nobody's secret, so its salt need not be random.
 static NOBODY: LazyLock<Secret> = LazyLock::new(|| hash_salted(&Secret::new("nobody"), [0; 16]));
 
+/// The monotonic clock, as the limiter reads it.
+#[derive(Clone, Debug)]
+struct SinceStart(Instant);
+
+impl Clock for SinceStart {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
 /// Remembered and running password checks.
 pub(crate) struct Passwords {
     mac_key: [u8; 32],
     remembered: Mutex<HashMap<[u8; 32], Instant>>,
-    by_network: DefaultKeyedRateLimiter<IpAddr>,
+    by_network: RateLimiter<IpAddr, DashMapStateStore<IpAddr>, SinceStart, NoOpMiddleware<Duration>>,
     /// For callers at addresses on the partner's own list: nobody else's storm delays them.
     known_pool: Arc<Semaphore>,
     known_waiting: Admission<PartnerId>,
@@ -50,7 +64,10 @@ impl Passwords {
         Self {
             mac_key: ids.bytes(),
             remembered: Mutex::default(),
-            by_network: DefaultKeyedRateLimiter::keyed(Quota::per_second(NonZeroU32::MIN).allow_burst(burst)),
+            by_network: RateLimiter::dashmap_with_clock(
+                Quota::per_second(NonZeroU32::MIN).allow_burst(burst),
+                SinceStart(Instant::now()),
+            ),
             known_pool: Arc::new(Semaphore::new(limits::password_checks_parallel_max)),
             known_waiting: Admission::new(limits::password_checks_waiting_max),
             open_pool: Arc::new(Semaphore::new(limits::password_checks_parallel_max)),

@@ -264,7 +264,7 @@ impl Engine {
         let not_before = begun + self.settings.send_within + bank.profile().horizon;
         let known = match self.judge(&invoice, outcome) {
             Some(outcome) => {
-                let known = Known { outcome, put_off_until: None };
+                let known = Known { outcome, put_off_until: Some(send_before.plus(bank.profile().horizon)) };
                 match self.settle(&facts, &known, None).await {
                     Ok(invoice) => return Ok(Ended::Settled(invoice)),
                     Err(_) => Some(known),

@@ -199,8 +199,11 @@ impl Engine {
         let (Some(facts), Some(outcome)) = (PaymentFacts::of(&invoice), self.judge(&invoice, outcome)) else {
             return;
         };
+        // It answers the first request, whatever was asked since.
+        let first = invoice.state.attempt().zip(self.banks.get(&invoice.upstream));
+        let put_off_until = first.map(|(attempt, bank)| attempt.send_before.plus(bank.profile().horizon));
         // What could not be booked now, the resolver learns again by asking.
-        let known = Known { outcome, put_off_until: None };
+        let known = Known { outcome, put_off_until };
         let _retried = self.settle(&facts, &known, None).await;
     }
 }

@@ -292,7 +292,7 @@ impl Config {
         for (name, upstream) in &self.upstream {
             match upstream {
                 Upstream::Simulator(settings) => {
-                    settings.check().with_context(|| format!("upstream {name}"))?
+                    settings.check().with_context(|| format!("upstream {name}"))?;
                 }
                 Upstream::Iso8583(settings) => {
                     self.check_line(settings).with_context(|| format!("upstream {name}"))?;
@@ -347,6 +347,15 @@ impl Config {
         // A line stays up from sign-on on; what is asked on it must fit between its echo tests.
         if profile.echo_after < Duration::from_secs(1) {
             bail!("profile {}: echo_after_ms must be at least 1000", profile.name);
+        }
+        let answer_timeout_ms = profile.answer_timeout.as_millis();
+        if answer_timeout_ms >= u128::from(self.answer_within_ms) {
+            bail!(
+                "profile {}: answer_timeout_ms is {answer_timeout_ms}, and answer_within_ms of the configuration {}; \
+                 make the first one less, so that whoever inquires is not given up before the bank is",
+                profile.name,
+                self.answer_within_ms
+            );
         }
         Ok(())
     }

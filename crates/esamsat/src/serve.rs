@@ -39,7 +39,10 @@ pub async fn run(place: &Place, arguments: Arguments) -> anyhow::Result<()> {
     gateway::start_logging(&config, config.log_format);
     let store = gateway::open_store(&config).await?;
     let operations = gateway::operations_on(Arc::clone(&store));
-    gateway::seed_sandbox_products(&operations, config.first_upstream()).await?;
+    // Play money must reach no real bank: other products than the simulator's are an operator's to make.
+    if let Some((simulator, _)) = config.simulators().next() {
+        gateway::seed_sandbox_products(&operations, simulator).await?;
+    }
     operations.close().await;
     let listener = listen(config.listen)?;
     let address = listener.local_addr().context("failed to learn the own address")?;

@@ -427,6 +427,10 @@ pub async fn a_question_that_may_pay_puts_the_refund_off(database: &dyn Database
     assert_eq!(others, Err(Rejection::AskedTooEarly));
     let older = apply_one(&*store, settled_by_question(&facts, found(119), 200)).await;
     assert_eq!(older, Err(Rejection::AskedTooEarly), "somebody asked after it");
+    for proof in [NotPaidProof::NeverSent, NotPaidProof::Refused { refusal: Refusal::already_paid() }] {
+        let first = apply_one(&*store, settled_by_question(&facts, Outcome::NotPaid(proof), 120)).await;
+        assert_eq!(first, Err(Rejection::AskedTooEarly), "a question after it may have paid");
+    }
     let latest = apply_one(&*store, settled_by_question(&facts, found(200), 300)).await;
     assert!(matches!(latest, Ok(Accepted::Invoice(invoice)) if invoice.state.word() == "REFUND"));
     let over = apply_one(&*store, put_off(&facts, 400, 500, false)).await;

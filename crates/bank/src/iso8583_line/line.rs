@@ -354,7 +354,10 @@ impl Line {
     async fn until_lease_is_lost(self: &Arc<Self>) {
         let mut looks = tokio::time::interval(LOOK);
         loop {
-            looks.tick().await;
+            tokio::select! {
+                _ = looks.tick() => {}
+                () = self.traces.until_low() => {}
+            }
             if self.holds() == Holds::No {
                 return;
             }

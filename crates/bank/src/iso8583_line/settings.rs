@@ -17,6 +17,7 @@ pub struct LineSettings {
     #[serde(default = "lines_held")]
     pub lines_held: usize,
     /// The lines.
+    #[serde(default)]
     pub line: Vec<OneLine>,
 }
 

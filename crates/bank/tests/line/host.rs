@@ -139,15 +139,18 @@ async fn a_late_answer_settles_its_own_payment_and_a_second_one_is_counted() {
     assert!(late.try_recv().is_err(), "it says nothing new");
 }
 
+/// One of the rates of a host's faults.
+type Rate = fn(&mut HostFaults) -> &mut f64;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_fault_leaves_the_truth_to_be_asked_for() {
     let f = Fixture::new("contoh-37-80").await;
-    let all = |rate: fn(&mut HostFaults) -> &mut f64| {
+    let all = |rate: Rate| {
         let mut faults = HostFaults::default();
         *rate(&mut faults) = 1.0;
         faults
     };
-    let rates: [(&str, fn(&mut HostFaults) -> &mut f64, bool); 13] = [
+    let rates: [(&str, Rate, bool); 13] = [
         ("lost", |f| &mut f.lost, false),
         ("silent", |f| &mut f.silent, true),
         ("late", |f| &mut f.late, true),
@@ -172,7 +175,7 @@ async fn every_fault_leaves_the_truth_to_be_asked_for() {
         f.faults(HostFaults::default());
         match name {
             "twice" | "swapped" | "crossed" => {
-                assert!(matches!(outcome, PaymentOutcome::Paid(_)), "{name}: {outcome:?}")
+                assert!(matches!(outcome, PaymentOutcome::Paid(_)), "{name}: {outcome:?}");
             }
             "wrong_amount" => {
                 assert!(
@@ -188,12 +191,11 @@ async fn every_fault_leaves_the_truth_to_be_asked_for() {
         sleep(Duration::from_millis(1_600)).await;
         f.until("the line is up again", |f| f.bank.lines()[0].is_up).await;
         let status = f.bank.status(request.clone()).await;
-        match is_taken {
-            true => assert!(
-                matches!(&status, StatusOutcome::Paid(paid) if paid.amount == request.amount),
-                "{name}: {status:?}"
-            ),
-            false => assert_eq!(status, StatusOutcome::NotPaid, "{name}"),
+        if is_taken {
+            let is_right = matches!(&status, StatusOutcome::Paid(paid) if paid.amount == request.amount);
+            assert!(is_right, "{name}: {status:?}");
+        } else {
+            assert_eq!(status, StatusOutcome::NotPaid, "{name}");
         }
         assert_eq!(f.has_taken(&request).await, is_taken, "{name}");
     }

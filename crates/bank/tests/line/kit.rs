@@ -59,18 +59,18 @@ impl Desk for TestDesk {
     }
 
     fn raise(&self, _invoice: Option<InvoiceNumber>, kind: IncidentKind, detail: String) {
-        self.raised.lock().unwrap().push((kind, detail));
+        self.raised.lock().expect("nothing panics while it holds them").push((kind, detail));
     }
 }
 
 /// A shipped profile with times for tests.
 pub fn profile(name: &str) -> LineProfile {
-    let text = LineProfile::builtin_text(name).unwrap();
+    let text = LineProfile::builtin_text(name).expect("the test's own pieces are sound");
     let text = text.replace("answer_timeout_ms = 30000", "answer_timeout_ms = 700");
     let text = text
         .replace("horizon_ms = 120000", "horizon_ms = 1500")
         .replace("echo_after_ms = 60000", "echo_after_ms = 400");
-    LineProfile::from_toml(&text).unwrap()
+    LineProfile::from_toml(&text).expect("the test's own pieces are sound")
 }
 
 pub struct Fixture {
@@ -93,18 +93,19 @@ impl Fixture {
     }
 
     pub async fn with(profile: LineProfile) -> Self {
-        let directory = TempDir::new().unwrap();
+        let directory = TempDir::new().expect("the test's own pieces are sound");
         let clock: Arc<dyn Clock> = Arc::new(Now);
         let ledger = directory.path().join("bank.sqlite");
         let host =
             Host::open(profile.clone(), &ledger, 1_000_000, (HostFaults::default(), 7), Arc::clone(&clock))
-                .unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+                .expect("the test's own pieces are sound");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("the test's own pieces are sound");
+        let address = listener.local_addr().expect("the test's own pieces are sound");
         let stop = CancellationToken::new();
         let (serving, stopping) = (Arc::clone(&host), stop.clone());
         tokio::spawn(async move { serving.serve(listener, stopping).await });
-        let bank = Iso8583Bank::new("bjb", profile, settings(address), clock).unwrap();
+        let bank = Iso8583Bank::new("bjb", profile, settings(address), clock)
+            .expect("the test's own pieces are sound");
         let desk = Arc::new(TestDesk::default());
         bank.open(Arc::clone(&desk) as Arc<dyn Desk>);
         let next_invoice = AtomicI64::new(100_000_000_000);
@@ -130,15 +131,15 @@ impl Fixture {
     }
 
     pub fn faults(&self, faults: HostFaults) {
-        self.host.set_faults(faults).unwrap();
+        self.host.set_faults(faults).expect("the test's own pieces are sound");
     }
 
     pub fn asked(&self, nik: &str, chassis: &str) -> InquiryRequest {
         InquiryRequest {
             invoice: InvoiceNumber::new(self.next_invoice.fetch_add(1, Relaxed)),
-            product: ProductCode::parse("SAMSAT_JABAR").unwrap(),
-            nik: Nik::parse(nik).unwrap(),
-            chassis: ChassisNumber::parse(chassis).unwrap(),
+            product: ProductCode::parse("SAMSAT_JABAR").expect("the test's own pieces are sound"),
+            nik: Nik::parse(nik).expect("the test's own pieces are sound"),
+            chassis: ChassisNumber::parse(chassis).expect("the test's own pieces are sound"),
         }
     }
 
@@ -174,11 +175,14 @@ impl Fixture {
 
     pub fn begin(&self, bill: &Bill) -> (Place, PaymentRequest) {
         let invoice = InvoiceNumber::new(self.next_invoice.fetch_add(1, Relaxed));
-        let place = self.bank.place(Placing { invoice, upstream_reference: None }).unwrap();
+        let place = self
+            .bank
+            .place(Placing { invoice, upstream_reference: None })
+            .expect("the test's own pieces are sound");
         let request = PaymentRequest {
             invoice,
             identity: place.identity.clone(),
-            product: ProductCode::parse("SAMSAT_JABAR").unwrap(),
+            product: ProductCode::parse("SAMSAT_JABAR").expect("the test's own pieces are sound"),
             nik: bill.nik.clone(),
             chassis: bill.chassis.clone(),
             payment_code: bill.payment_code.clone(),
@@ -198,7 +202,7 @@ impl Fixture {
 
     /// Whether the bank has taken it.
     pub async fn has_taken(&self, request: &PaymentRequest) -> bool {
-        let payments = self.host.payments().await.unwrap();
+        let payments = self.host.payments().await.expect("the test's own pieces are sound");
         payments.iter().any(|payment| payment.identity == request.identity && payment.generation > 0)
     }
 }

@@ -4,4 +4,5 @@ mod host;
 mod kit;
 mod peer;
 mod scripted;
+mod throughput;
 mod tls;

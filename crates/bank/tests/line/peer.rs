@@ -36,18 +36,25 @@ const NIK: &str = "3299000000000001";
 const CHASSIS: &str = "MH328D204AK4010000";
 const PAYMENT_CODE: &str = "322020060719000";
 
-/// A shipped profile with short times, and no echo test unless the test asks for one.
-pub fn profile(echo_after: Duration) -> LineProfile {
-    let text = LineProfile::builtin_text("contoh-37-80").expect("it is shipped");
-    let text = text
-        .replace("answer_timeout_ms = 30000", "answer_timeout_ms = 700")
-        .replace("horizon_ms = 120000", "horizon_ms = 2000")
-        .replace("echo_after_ms = 60000", &format!("echo_after_ms = {}", echo_after.as_millis()));
-    LineProfile::from_toml(&text).expect("it is a good one")
-}
+/// Longer than anything takes that need not wait for it, on a machine that is busy with other things.
+pub const PATIENT: Duration = Duration::from_secs(10);
+
+/// For tests in which an answer does not come.
+pub const HASTY: Duration = Duration::from_millis(700);
 
 /// Never, as far as a test can tell.
 pub const NO_ECHO: Duration = Duration::from_hours(1);
+
+/// A shipped profile that waits for answers so long, and tests a line that was silent for so long.
+pub fn profile(answer_timeout: Duration, echo_after: Duration) -> LineProfile {
+    let text = LineProfile::builtin_text("contoh-37-80").expect("it is shipped");
+    let horizon = answer_timeout * 3;
+    let text = text
+        .replace("answer_timeout_ms = 30000", &format!("answer_timeout_ms = {}", answer_timeout.as_millis()))
+        .replace("horizon_ms = 120000", &format!("horizon_ms = {}", horizon.as_millis()))
+        .replace("echo_after_ms = 60000", &format!("echo_after_ms = {}", echo_after.as_millis()));
+    LineProfile::from_toml(&text).expect("it is a good one")
+}
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -66,7 +73,7 @@ pub struct Peer {
 impl Peer {
     pub async fn open() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        Self { listener, profile: profile(NO_ECHO) }
+        Self { listener, profile: profile(PATIENT, NO_ECHO) }
     }
 
     /// One whose kernel takes in little that is not read.
@@ -74,13 +81,13 @@ impl Peer {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(4_096).expect("a size");
         socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
-        Self { listener: socket.listen(8).expect("it listens"), profile: profile(NO_ECHO) }
+        Self { listener: socket.listen(8).expect("it listens"), profile: profile(PATIENT, NO_ECHO) }
     }
 
     /// One at an address that was free a moment ago.
     pub async fn open_at(address: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).await.expect("the port is free again");
-        Self { listener, profile: profile(NO_ECHO) }
+        Self { listener, profile: profile(PATIENT, NO_ECHO) }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -125,6 +132,13 @@ impl Connection {
         let message = self.profile.spec.decode(&frame).expect("the gateway writes what fits");
         let (operation, _) = self.profile.operation_of(&message).expect("it is of a known kind");
         Some((operation, message))
+    }
+
+    /// For whoever reads and writes by itself.
+    pub fn parts(
+        &mut self,
+    ) -> (&mut FramedRead<impl AsyncRead + use<>, bank::frame::Frame>, &mut (impl AsyncWrite + use<>)) {
+        (&mut self.frames, &mut self.writing)
     }
 
     /// The next request, which must be this.
@@ -211,7 +225,7 @@ pub struct Gateway {
 impl Gateway {
     /// With a line to each of these, terminals `ESAM0001` and on.
     pub fn to(addresses: &[SocketAddr]) -> Self {
-        Self::with(profile(NO_ECHO), addresses, None)
+        Self::with(profile(PATIENT, NO_ECHO), addresses, None)
     }
 
     pub fn with(profile: LineProfile, addresses: &[SocketAddr], tls: Option<&Tls>) -> Self {
@@ -240,9 +254,28 @@ impl Gateway {
     pub async fn on_line() -> (Self, Peer, Connection) {
         let peer = Peer::open().await;
         let gateway = Self::to(&[peer.address()]);
-        let connection = peer.signed_on().await;
-        gateway.until_up(0).await;
+        let connection = gateway.signed_on(&peer).await;
         (gateway, peer, connection)
+    }
+
+    /// One that does not wait for long.
+    pub async fn on_hasty_line() -> (Self, Peer, Connection) {
+        let peer = Peer::open().await;
+        let gateway = Self::with(profile(HASTY, NO_ECHO), &[peer.address()], None);
+        let connection = gateway.signed_on(&peer).await;
+        (gateway, peer, connection)
+    }
+
+    /// The line's connection, once it is up, however many are given up before that.
+    pub async fn signed_on(&self, peer: &Peer) -> Connection {
+        let mut connection = peer.signed_on().await;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.until_up(0) => return connection,
+                next = peer.signed_on() => connection = next,
+            }
+        }
     }
 
     pub async fn until_up(&self, line: usize) {

@@ -1,6 +1,6 @@
 //! An encrypted line: only to the bank that proves who it is, and only for a gateway that does.
 
-use crate::peer::{AMOUNT, Connection, Gateway, NO_ECHO, Peer, profile, soon};
+use crate::peer::{AMOUNT, Connection, Gateway, NO_ECHO, PATIENT, Peer, profile, soon};
 use bank::{
     Bank, NoPlace, PaymentOutcome,
     iso8583_line::{LineSettings, OneLine, Tls},
@@ -90,9 +90,9 @@ async fn both_ends_prove_who_they_are() {
     let certificates = Certificates::new();
     let peer = Peer::open().await;
     let tls = certificates.settings("right", Some("gateway"), NAME);
-    let gateway = Gateway::with(profile(NO_ECHO), &[peer.address()], Some(&tls));
+    let gateway = Gateway::with(profile(PATIENT, NO_ECHO), &[peer.address()], Some(&tls));
     let stream = soon("a handshake", certificates.acceptor().accept(peer.accept_raw().await)).await.unwrap();
-    let mut connection = Connection::on(stream, profile(NO_ECHO));
+    let mut connection = Connection::on(stream, profile(PATIENT, NO_ECHO));
     let request = connection.expect(Operation::SignOn).await;
     connection.agree(Operation::SignOn, &request).await;
     gateway.until_up(0).await;
@@ -117,7 +117,7 @@ async fn whoever_cannot_is_told_nothing() {
         (certificates.settings("right", None, NAME), ""),
     ] {
         let peer = Peer::open().await;
-        let gateway = Gateway::with(profile(NO_ECHO), &[peer.address()], Some(&tls));
+        let gateway = Gateway::with(profile(PATIENT, NO_ECHO), &[peer.address()], Some(&tls));
         let handshake = certificates.acceptor().accept(peer.accept_raw().await);
         assert!(soon("it fails", handshake).await.is_err(), "{tls:?}");
         gateway.until("it is said why", |gateway| gateway.bank.lines()[0].last_error.is_some()).await;
@@ -133,8 +133,8 @@ async fn a_bank_that_speaks_no_tls_is_not_spoken_to() {
     let certificates = Certificates::new();
     let peer = Peer::open().await;
     let tls = certificates.settings("right", Some("gateway"), NAME);
-    let gateway = Gateway::with(profile(NO_ECHO), &[peer.address()], Some(&tls));
-    let mut plain = Connection::on(peer.accept_raw().await, profile(NO_ECHO));
+    let gateway = Gateway::with(profile(PATIENT, NO_ECHO), &[peer.address()], Some(&tls));
+    let mut plain = Connection::on(peer.accept_raw().await, profile(PATIENT, NO_ECHO));
     plain.send_bytes(b"\x00\x04what").await;
     gateway.until("it is said why", |gateway| gateway.bank.lines()[0].last_error.is_some()).await;
     assert_eq!(gateway.place().unwrap_err(), NoPlace::Down);

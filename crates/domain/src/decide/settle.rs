@@ -37,6 +37,12 @@ pub(super) fn settle_payment(rows: &Rows, settle: &SettlePayment, slot: Slot) ->
             if attempt.is_reversing && !is_latest {
                 return Err(Rejection::BeingReversed);
             }
+            // What was refused, or never left, may have been carried out by a later message.
+            let is_of_one_message =
+                matches!(outcome, Outcome::NotPaid(NotPaidProof::NeverSent | NotPaidProof::Refused { .. }));
+            if is_of_one_message && settle.put_off_until.is_some() && !is_latest {
+                return Err(Rejection::AskedTooEarly);
+            }
             // The question that put the resolution off found what it found with nothing else on its way.
             let counts_from = match outcome {
                 Outcome::NotPaid(NotPaidProof::NotFound { asked_at }) if is_latest => *asked_at,

@@ -5,7 +5,7 @@ use crate::kit::{
     bank::{Pay, Status},
     watched::settle,
 };
-use ::engine::bank::{LateAnswer, Paid, PaymentOutcome, Profile, StatusOutcome, Unknown};
+use ::engine::bank::{LateAnswer, Paid, PaymentOutcome, Profile, Question, StatusOutcome, Unknown};
 use domain::{
     InvoiceNumber, NotPaidProof, Partner, Reason, Refusal, Rejection, Rupiah, State,
     invoice::BankReceipt,
@@ -13,7 +13,10 @@ use domain::{
 };
 use engine::{Failure, domain, operate};
 use std::{sync::Arc, time::Duration};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, sleep_until},
+};
 
 const DEPOSIT: i64 = 1_000_000;
 const HORIZON: Duration = Duration::from_mins(1);
@@ -243,6 +246,29 @@ async fn a_late_answer_settles_its_own_payment_once() {
         assert_eq!(world.word(other).await, "INQUIRY");
         assert_eq!(gateway.store.count(settle), 3, "each copy is decided, and one of them settles");
         assert_eq!(world.incidents(IncidentKind::Unmatched).await, 0);
+        world.must_be_over(DEPOSIT).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_refusal_is_not_believed_once_a_question_may_have_paid() {
+    let profile = Profile { question: Question::Executes, ..Terms::default().profile };
+    let terms = Terms { profile, ..Terms::default() };
+    for (is_taken, ends_as) in [(true, "CONFIRM"), (false, "REFUND")] {
+        let (world, gateway, partner) = World::with_terms(terms.clone(), DEPOSIT).await;
+        let (number, _) = open_payment(&world, &gateway, &partner, silent(None)).await;
+        let released = Arc::new(Notify::new());
+        world.bank.next_status(Status::Held(Arc::clone(&released), StatusOutcome::UnderWay));
+        sleep(Duration::from_secs(32)).await;
+        assert_eq!(world.bank.questions(number).len(), 1, "the question is on its way");
+        if is_taken {
+            world.bank.take(number);
+        }
+        let refused = PaymentOutcome::Refused(Refusal::new(Reason::BillAlreadyPaid));
+        world.bank.send_late(LateAnswer { invoice: Some(number), outcome: refused });
+        must_stay_pending(&world, number, Duration::from_millis(100)).await;
+        released.notify_one();
+        world.until(number, ends_as, Duration::from_mins(5)).await;
         world.must_be_over(DEPOSIT).await;
     }
 }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// How long a connection may take.
-const CONNECTION_WITHIN: Duration = Duration::from_secs(60);
+const CONNECTION_WITHIN: Duration = Duration::from_mins(1);
 
 /// Serves until it is told to stop.
 pub(super) async fn serve(host: Arc<Host>, listener: TcpListener, stop: CancellationToken) {

@@ -54,6 +54,7 @@ fn three_ledgers_end_alike_with_faults_between_each_pair() {
     });
     let site = Site::with_partners(1, LOGIN.1, 900_000_000);
     fs::write(site.path("sandi"), format!("{}\n", DUMMY.1)).expect("the password is written");
+    site.sell(&in_front(address), "penyedia");
     let gateway = site.serve(&in_front(address));
     let partner = gateway.partner(LOGIN);
 

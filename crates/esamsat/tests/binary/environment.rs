@@ -217,6 +217,55 @@ fn settings_of_the_simulated_bank_that_make_no_sense() {
 }
 
 #[test]
+fn a_bank_line_that_makes_no_sense() {
+    const LINE: &str = "[[upstream.x.line]]\nterminal = \"ESAM0001\"\naddresses = [\"10.0.0.5:7000\"]\n";
+    let site = Site::new();
+    let bank = |profile: &str, more: &str| {
+        format!("[upstream.x]\nkind = \"iso8583\"\nprofile = \"{profile}\"\n{more}")
+    };
+    let good = site.configure(&bank("contoh-37-80", LINE));
+    assert_eq!(site.run(&["config", "check", "--config", good.to_str().expect("a path")]).code, 0);
+    let profile = site.done(&["bank", "profile", "contoh-37-80"]);
+    let slow = profile.replace("answer_timeout_ms = 30000", "answer_timeout_ms = 45000");
+    fs::write(site.path("slow.toml"), slow).expect("written");
+    let nonsense = profile.replace("mti = \"0220\"", "mti = \"0230\"");
+    let line = 1 + nonsense.lines().position(|line| line.contains("[message.advice]")).expect("it is there");
+    fs::write(site.path("nonsense.toml"), nonsense).expect("written");
+    let encrypted = format!("{LINE}tls = {{ server_name = \"bank.example\", ca_file = \"none.pem\" }}\n");
+    let cases: [(String, i32, &[&str]); 10] = [
+        (bank("contoh-37-80", ""), 1, &["upstream x", "there is no line", "[[upstream.….line]]"]),
+        (bank("contoh-37-80", &LINE.repeat(2)), 1, &["two lines have the same terminal"]),
+        (bank("contoh-37-80", &LINE.replace("ESAM", "esam")), 1, &["esam0001", "capital letters"]),
+        (bank("contoh-37-80", &LINE.replace(":7000", "")), 1, &["ESAM0001", "10.0.0.5", "is no address"]),
+        (bank("contoh-37-80", &format!("lines_held = 2\n{LINE}")), 1, &["lines_held", "number of lines, 1"]),
+        (bank("contoh-37-80", &format!("in_flight_max = 0\n{LINE}")), 1, &["in_flight_max"]),
+        (bank("contoh-37-80", &encrypted), 1, &["tls.ca_file", "none.pem"]),
+        (bank("none.toml", LINE), 5, &["none.toml", "contoh-37-80"]),
+        (bank("slow.toml", LINE), 1, &["answer_timeout_ms is 45000", "answer_within_ms"]),
+        (bank("nonsense.toml", LINE), 1, &["nonsense.toml", "0230", &format!("line {line}")]),
+    ];
+    for (text, code, words) in cases {
+        let path = site.configure(&text);
+        tells(&site.run(&["config", "check", "--config", path.to_str().expect("a path")]), code, words);
+    }
+}
+
+#[test]
+fn play_money_reaches_no_bank_by_itself() {
+    let site = Site::new();
+    site.done(&["migrate"]);
+    let configuration = "[upstream.a]\nkind = \"iso8583\"\nprofile = \"contoh-37-80\"\n\
+        [[upstream.a.line]]\nterminal = \"ESAM0001\"\naddresses = [\"127.0.0.1:1\"]\n";
+    site.serve(configuration).stop();
+    assert_eq!(site.json(&["product", "list"]).as_array().map(Vec::len), Some(0));
+    site.serve(&format!("{configuration}[upstream.b]\nkind = \"simulator\"\n")).stop();
+    let products = site.json(&["product", "list"]);
+    let products = products.as_array().expect("a list of products");
+    assert_eq!(products.len(), 4);
+    assert!(products.iter().all(|product| product["upstream"] == "b"), "{products:?}");
+}
+
+#[test]
 fn no_upstream() {
     let site = Site::new();
     site.done(&["migrate"]);

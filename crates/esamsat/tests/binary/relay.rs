@@ -13,10 +13,13 @@ use std::{
     fs,
     net::SocketAddr,
     thread,
+    time::Duration,
 };
+use tokio::time::Instant;
 
 const LOGIN: (&str, &str) = ("mitra0001", "sandi-mitra");
 const DEPOSIT: i64 = 900_000_000;
+const HORIZON: Duration = Duration::from_secs(5);
 
 /// Our catalogue's word for everything that is no partner's business.
 const UNREACHABLE: &str =
@@ -24,6 +27,7 @@ const UNREACHABLE: &str =
 
 /// The gateway in front, as its operator configures it.
 fn in_front(provider: SocketAddr, username: &str, more: &str) -> String {
+    let horizon_ms = HORIZON.as_millis();
     format!(
         r#"
 answer_within_ms = 4000
@@ -37,7 +41,7 @@ username = "{username}"
 password_file = "sandi"
 answer_timeout_ms = 3500
 connect_timeout_ms = 1000
-horizon_ms = 5000
+horizon_ms = {horizon_ms}
 balance_every_s = 1
 {more}
 "#
@@ -112,6 +116,7 @@ fn every_outcome_of_the_provider_is_the_outcome_in_front() {
     let direct = provider.partner(DUMMY);
     let site = site_in_front(DUMMY.1);
     let configuration = in_front(provider.address(), DUMMY.0, REFUSALS);
+    site.sell(&configuration, "penyedia");
     let gateway = site.serve(&configuration);
     let partner = gateway.partner(LOGIN);
 
@@ -143,6 +148,7 @@ fn every_outcome_of_the_provider_is_the_outcome_in_front() {
         });
     }
     gateway.stop();
+    site.sell(&configuration, "penyedia");
     let gateway = site.serve(&configuration);
     site.settled();
 
@@ -187,6 +193,7 @@ fn killed_in_the_midst_of_a_payment_both_ledgers_end_alike() {
     let address = provider.address();
     let site = site_in_front(DUMMY.1);
     let configuration = in_front(address, DUMMY.0, REFUSALS);
+    site.sell(&configuration, "penyedia");
     let gateway = site.serve(&configuration);
     let partner = gateway.partner(LOGIN);
     let [open, later] = ["UJI4010001", "UJI1000001"].map(|chassis| partner.invoice((TESTER, chassis)));
@@ -217,6 +224,7 @@ fn killed_in_the_midst_of_a_payment_both_ledgers_end_alike() {
         within(PATIENCE, "the provider has begun", || !pending(&provider_site, "number").is_empty());
         gateway.kill();
     });
+    site.sell(&configuration, "penyedia");
     let gateway = site.serve(&configuration);
     site.settled();
     assert_eq!(site.state(&open), "CONFIRM");
@@ -240,6 +248,7 @@ fn a_balance_that_runs_out_stops_the_products_and_no_partner_hears_of_it() {
     let site = site_in_front(DUMMY.1);
     let limits = "balance_warn_below = 900000\nbalance_stop_below = 600000";
     let configuration = in_front(provider.address(), "mitra0001", limits);
+    site.sell(&configuration, "penyedia");
     let gateway = site.serve(&configuration);
     let partner = gateway.partner(LOGIN);
 
@@ -284,12 +293,16 @@ fn a_balance_that_runs_out_stops_the_products_and_no_partner_hears_of_it() {
 fn a_providers_no_for_want_of_money_costs_nobody_anything() {
     let (provider_site, provider) = small_account(1_000);
     let site = site_in_front(DUMMY.1);
-    let gateway = site.serve(&in_front(provider.address(), "mitra0001", ""));
+    let configuration = in_front(provider.address(), "mitra0001", "");
+    site.sell(&configuration, "penyedia");
+    let gateway = site.serve(&configuration);
     let partner = gateway.partner(LOGIN);
     let unsure = partner.invoice((TESTER, "UJI1000001"));
+    let began = Instant::now();
     let answer = partner.pay(&unsure);
     assert_eq!(answer["status"], "PENDING", "it is in no table: {answer}");
     site.settled();
+    assert!(began.elapsed() >= HORIZON, "INQUIRY proves nothing before");
     assert_eq!(site.state(&unsure), "REFUND", "the provider still says INQUIRY beyond the horizon");
     let told = incidents(&site);
     assert!(told["upstream_balance_low"].contains("Saldo deposit Anda tidak cukup"), "{told:?}");
@@ -313,7 +326,9 @@ fn a_wrong_password_is_the_operators_affair() {
     let provider_site = Site::new();
     let provider = provider_site.demo();
     let site = site_in_front("sandi-yang-salah");
-    let gateway = site.serve(&in_front(provider.address(), DUMMY.0, ""));
+    let configuration = in_front(provider.address(), DUMMY.0, "");
+    site.sell(&configuration, "penyedia");
+    let gateway = site.serve(&configuration);
     let refused = gateway.partner(LOGIN).inquire((TESTER, "UJI1000001"));
     assert_eq!(text(&refused, "reason"), UNREACHABLE, "{refused}");
     within(PATIENCE, "operators are told", || {

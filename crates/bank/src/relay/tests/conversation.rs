@@ -275,7 +275,7 @@ async fn a_short_balance_stops_what_is_sold_and_nothing_else() {
         settings.balance_warn_below = Rupiah::new(5_000_000);
         settings.balance_stop_below = Rupiah::new(500_000);
         settings.balance_every_s = 1;
-        impatient(settings);
+        settings.answer_timeout_ms = 1_500;
     });
     let saldo = |text: &str| Reply::json(format!(r#"{{"result":"ok","saldo":"{text}"}}"#));
     let provider = &fixture.provider;
@@ -361,8 +361,7 @@ async fn a_no_for_want_of_money_has_the_balance_asked_for_at_once() {
 #[tokio::test]
 async fn a_provider_that_stopped_answering_is_left_alone_but_for_one() {
     let fixture = Fixture::new(|settings| {
-        settings.answer_timeout_ms = 1_500;
-        settings.connect_timeout_ms = 1_500;
+        settings.answer_timeout_ms = 2_500;
     })
     .await;
     let provider = &fixture.provider;

@@ -174,6 +174,19 @@ impl Site {
         command
     }
 
+    /// Lets partners of the sandbox pay the first product at an upstream that is no simulator, on the simulator's terms.
+    pub(crate) fn sell(&self, configuration: &str, upstream: &str) {
+        let path = self.configure(configuration);
+        let code = "SAMSAT_JABAR";
+        for arguments in [
+            &["product", "set", code, "--cashback", "2000", "--upstream", upstream][..],
+            &["product", "on", code],
+        ] {
+            let ran = Ran::of(self.command(arguments).arg("--config").arg(&path));
+            assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+        }
+    }
+
     /// Waits until no payment is open.
     pub(crate) fn settled(&self) {
         within(PATIENCE, "every payment is settled", || {
