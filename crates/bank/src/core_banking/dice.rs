@@ -40,6 +40,11 @@ impl Dice {
         self.0
     }
 
+    /// A row of its own, which no throw of this one changes any more.
+    pub(crate) const fn row(&mut self) -> Self {
+        Self(self.throw())
+    }
+
     /// A number below `end`.
     pub(crate) const fn below(&mut self, end: u64) -> u64 {
         self.throw() % end

@@ -10,6 +10,7 @@
 //! | a bill is paid at most once between two resets | the unique index on (generation, payment code) |
 //! | nothing is carried out after its horizon | the clocks, read under the write lock |
 //! | a "not found" after the horizon is final | the status question, asked under the same lock |
+//! | what was reversed or refused for ever is not carried out | its row in `reversal`, read under the same lock |
 //!
 //! Orders that queue up while a transaction is being written make up the next one, so that one fsync serves
 //! them all. Deliberately absent: a retry of anything that failed. What was not committed is simply unknown.
@@ -202,6 +203,7 @@ enum Job {
     Take(Order, oneshot::Sender<Verdict>),
     Find { identity: String, payment_code: PaymentCode, answer: oneshot::Sender<Standing> },
     Reverse(String, oneshot::Sender<()>),
+    Refuse(String, oneshot::Sender<Option<Taken>>),
 }
 
 /// An answer that waits for its commit.
@@ -209,6 +211,7 @@ enum Answer {
     Verdict(oneshot::Sender<Verdict>, Verdict),
     Standing(oneshot::Sender<Standing>, Standing),
     Reversed(oneshot::Sender<()>),
+    Refused(oneshot::Sender<Option<Taken>>, Option<Taken>),
 }
 
 impl Ledger {
@@ -280,6 +283,13 @@ impl Ledger {
     pub(super) async fn reverse(&self, identity: String) -> Option<()> {
         let (answer, answered) = oneshot::channel();
         self.desk.enqueue(Job::Reverse(identity, answer));
+        answered.await.ok()
+    }
+
+    /// Refuses an identity for ever, unless it was taken before: then what was taken. `None`: the ledger cannot tell.
+    pub(super) async fn refuse(&self, identity: String) -> Option<Option<Taken>> {
+        let (answer, answered) = oneshot::channel();
+        self.desk.enqueue(Job::Refuse(identity, answer));
         answered.await.ok()
     }
 
@@ -381,6 +391,13 @@ impl Desk {
                         Book::reverse(&transaction, &identity, &*self.clock)?;
                         Ok(Answer::Reversed(answer))
                     }
+                    Job::Refuse(identity, answer) => {
+                        let taken = book.taken(&identity)?;
+                        if taken.is_none() {
+                            Book::reverse(&transaction, &identity, &*self.clock)?;
+                        }
+                        Ok(Answer::Refused(answer, taken))
+                    }
                 })
                 .collect::<Result<Vec<_>, rusqlite::Error>>()?
         };
@@ -396,6 +413,7 @@ impl Answer {
             Self::Verdict(answer, verdict) => drop(answer.send(verdict)),
             Self::Standing(answer, standing) => drop(answer.send(standing)),
             Self::Reversed(answer) => drop(answer.send(())),
+            Self::Refused(answer, taken) => drop(answer.send(taken)),
         }
     }
 }

@@ -168,26 +168,19 @@ impl BankCore {
         }
     }
 
-    /// Takes a payment that has arrived, if the rules allow; never twice, and never beyond its horizon.
+    /// Takes a payment that has arrived, if the rules allow; never twice, and never beyond its horizon. What was
+    /// taken before was taken, whatever the rules have come to say since.
     pub(crate) async fn execute(&self, request: &Request, sent: Sent) -> Executed {
-        let Request { product, nik, chassis, .. } = request;
-        let bill = match vehicles::present(product, nik, chassis, self.now(), self.population) {
-            Ok(presented) => presented.bill,
-            Err(refusal) => return Executed::Refused(refusal),
-        };
-        let wrong = if bill.payment_code != request.payment_code {
-            Some(UNKNOWN_BILL_CODE)
-        } else if bill.taxes.total() != request.amount {
-            Some(WRONG_AMOUNT_CODE)
-        } else {
-            None
-        };
-        if let Some(code) = wrong {
-            return Executed::Refused(refusal(Reason::BankRefused, Some(code)));
+        if let Err(refusal) = self.check(request) {
+            return match self.standing(&request.identity, &request.payment_code).await {
+                Some(Standing::Taken(taken)) => Executed::Taken(taken),
+                Some(Standing::PaidByAnother | Standing::NotFound) => Executed::Refused(refusal),
+                None => Executed::Broken,
+            };
         }
         let order = Order {
             identity: request.identity.clone(),
-            payment_code: bill.payment_code,
+            payment_code: request.payment_code.clone(),
             invoice: request.invoice,
             amount: request.amount,
             sent_at: sent.at,
@@ -202,6 +195,19 @@ impl BankCore {
         }
     }
 
+    /// Whether the request is for the bill that its vehicle has now.
+    fn check(&self, request: &Request) -> Result<(), Refusal> {
+        let Request { product, nik, chassis, .. } = request;
+        let bill = vehicles::present(product, nik, chassis, self.now(), self.population)?.bill;
+        if bill.payment_code != request.payment_code {
+            return Err(refusal(Reason::BankRefused, Some(UNKNOWN_BILL_CODE)));
+        }
+        if bill.taxes.total() != request.amount {
+            return Err(refusal(Reason::BankRefused, Some(WRONG_AMOUNT_CODE)));
+        }
+        Ok(())
+    }
+
     /// What became of an identity. `None`: the ledger cannot tell.
     pub(crate) async fn standing(&self, identity: &str, payment_code: &PaymentCode) -> Option<Standing> {
         self.ledger.find(identity.to_owned(), payment_code.clone()).await
@@ -210,6 +216,12 @@ impl BankCore {
     /// Undoes a payment, and refuses it for ever if it has not come yet. `None`: the ledger cannot tell.
     pub(crate) async fn reverse(&self, identity: &str) -> Option<()> {
         self.ledger.reverse(identity.to_owned()).await
+    }
+
+    /// Refuses an identity for ever, so that no repeat of it is carried out later; unless it was taken before, then
+    /// what was taken. `None`: the ledger cannot tell.
+    pub(crate) async fn refuse(&self, identity: &str) -> Option<Option<Taken>> {
+        self.ledger.refuse(identity.to_owned()).await
     }
 }
 

@@ -85,6 +85,20 @@ pub(crate) fn of(chassis: &ChassisNumber) -> Option<&'static Scenario> {
     SCENARIOS.iter().find(|scenario| scenario.number == number)
 }
 
+/// The scenario of a bill, if it is a test vehicle's.
+pub(crate) fn of_payment_code(payment_code: &PaymentCode) -> Option<&'static Scenario> {
+    let code = payment_code.as_str();
+    let number = code.strip_prefix(CODE_PREFIX)?.get(..3)?;
+    let number: u16 = number.parse().ok().filter(|_| code.len() == CODE_DIGITS)?;
+    SCENARIOS.iter().find(|scenario| scenario.number == number)
+}
+
+/// How the payment codes of test vehicles begin; the scenario's three digits follow. No other vehicle's do.
+const CODE_PREFIX: &str = "9";
+
+/// Digits of a test vehicle's payment code.
+const CODE_DIGITS: usize = 20;
+
 /// One line of the table.
 #[derive(Debug)]
 pub(crate) struct Scenario {
@@ -236,7 +250,7 @@ impl Scenario {
         let code = dice::hash(0, chassis.as_str()) % 10_000_000_000_000_000;
         Vehicle {
             product: product.clone(),
-            payment_code: PaymentCode::parse(&format!("9{:03}{code:016}", self.number))
+            payment_code: PaymentCode::parse(&format!("{CODE_PREFIX}{:03}{code:016}", self.number))
                 .expect("twenty digits are a payment code"),
             owner_name: Secret::new(format!("PEMILIK UJI {:03}", self.number)),
             owner_address: Secret::new(format!("JL UJI COBA NO {} {region}", self.number)),

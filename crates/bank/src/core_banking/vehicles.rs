@@ -20,6 +20,9 @@ const DOCUMENTED_NIKS: [&str; 2] = ["320111111111111", "3201111111111111"];
 /// The partner document's chassis number.
 const DOCUMENTED_CHASSIS: &str = "MH328D204AK4010000";
 
+/// The partner document's payment code.
+const DOCUMENTED_PAYMENT_CODE: &str = "322020060719000";
+
 /// What a Samsat knows of one vehicle, without the numbers by which it is asked for.
 #[derive(Clone, Debug)]
 pub struct Vehicle {
@@ -182,11 +185,17 @@ pub(crate) fn is_documented(chassis: &ChassisNumber) -> bool {
     chassis.as_str() == DOCUMENTED_CHASSIS
 }
 
+/// Whether a bill is the partner document's.
+pub(crate) fn is_documented_bill(payment_code: &PaymentCode) -> bool {
+    payment_code.as_str() == DOCUMENTED_PAYMENT_CODE
+}
+
 /// The partner document's vehicle, always due in a month.
 pub(super) fn documented(today: BusinessDate) -> Vehicle {
     Vehicle {
         product: ProductCode::parse("SAMSAT_JABAR").expect("the document's product is valid"),
-        payment_code: PaymentCode::parse("322020060719000").expect("the document's payment code is valid"),
+        payment_code: PaymentCode::parse(DOCUMENTED_PAYMENT_CODE)
+            .expect("the document's payment code is valid"),
         owner_name: Secret::new("JORDAN"),
         owner_address: Secret::new("KP CITAMIANG DUA RT1 RW4 PAMIJAHAN KAB BOGOR"),
         license_plate: "F 0001 Z".to_owned(),

@@ -1,26 +1,54 @@
 //! One connection of a line: frames in, frames out, and whether it has signed on.
+//!
+//! One task reads, another writes as many answers at once as wait. Whoever sends without reading is read no further
+//! once so many of its requests are under way. What befalls the messages follows from the host's seed, the connection's
+//! number and the messages' order.
 
-use super::{Host, locked};
-use crate::frame::Frame;
-use bytes::BytesMut;
-use futures::StreamExt;
+use super::{Host, HostFaults, locked};
+use crate::{
+    core_banking::{Dice, Sent, fraction},
+    frame::{Frame, FrameError},
+};
+use bytes::{Bytes, BytesMut};
 use iso8583::Message;
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 use tokio::{
-    io::AsyncWriteExt,
-    net::{TcpStream, tcp::OwnedWriteHalf},
-    sync::mpsc,
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    time::Instant,
 };
-use tokio_util::{codec::FramedRead, sync::CancellationToken};
+use tokio_util::{codec::Decoder, sync::CancellationToken};
 
 /// Answers that one write takes along.
 const BATCH_MAX: usize = 256;
 
+/// Requests of one connection under way, from reading to the written answer.
+const UNDER_WAY_MAX: usize = 16_384;
+
+/// Bytes that one read takes along.
+const READ_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of a request within which the connection may be closed.
+const CUT_BYTES_MAX: u64 = 400;
+
+/// How long after a stall what arrives may have been on its way before.
+const DRAINED_WITHIN: Duration = Duration::from_secs(1);
+
+/// A request's place among those under way; held until its answer is written.
+pub(super) type Place = Arc<OwnedSemaphorePermit>;
+
 pub(super) struct Connection {
-    outgoing: mpsc::UnboundedSender<Outgoing>,
+    outgoing: mpsc::UnboundedSender<(Outgoing, Option<Place>)>,
     is_signed_on: AtomicBool,
     stop: CancellationToken,
     /// The terminal that signed on.
@@ -37,10 +65,19 @@ pub(super) enum Outgoing {
     Cut(Message, usize),
 }
 
+/// A request as it was read.
+pub(super) struct Incoming {
+    pub(super) bytes: Bytes,
+    pub(super) place: Place,
+    pub(super) sent: Sent,
+    /// What befalls it.
+    pub(super) dice: Dice,
+}
+
 impl Connection {
-    pub(super) fn send(&self, outgoing: Outgoing) {
-        // Whoever has hung up hears nothing.
-        drop(self.outgoing.send(outgoing));
+    /// Puts something on its way; whoever has hung up hears nothing.
+    pub(super) fn send(&self, outgoing: Outgoing, place: Option<&Place>) {
+        drop(self.outgoing.send((outgoing, place.cloned())));
     }
 
     pub(super) fn is_signed_on(&self) -> bool {
@@ -61,7 +98,12 @@ impl Connection {
 }
 
 /// Serves a connection in tasks of its own.
-pub(super) fn serve(host: &Arc<Host>, stream: TcpStream, stop: CancellationToken) -> Arc<Connection> {
+pub(super) fn serve(
+    host: &Arc<Host>,
+    stream: TcpStream,
+    dice: Dice,
+    stop: CancellationToken,
+) -> Arc<Connection> {
     // Without it, an answer may wait for the next one; it changes nothing else.
     let _is_prompt = stream.set_nodelay(true);
     let (reading, writing) = stream.into_split();
@@ -72,84 +114,179 @@ pub(super) fn serve(host: &Arc<Host>, stream: TcpStream, stop: CancellationToken
         stop: stop.clone(),
         terminal: Mutex::default(),
     });
-    let frame = host.profile.frame;
-    host.tasks.spawn(write(Arc::clone(host), frame, writing, answers, stop.clone()));
-    let (host, served) = (Arc::clone(host), Arc::clone(&connection));
-    host.clone().tasks.spawn(async move {
-        let mut frames = FramedRead::new(reading, frame);
-        let mut faults = host.faults.subscribe();
-        loop {
-            // One who stalls reads nothing.
-            let stalls = async {
-                let ended = faults.wait_for(|faults| !faults.stalled).await;
-                drop(ended);
-            };
-            if stop.run_until_cancelled(stalls).await.is_none() {
-                break;
-            }
-            match stop.run_until_cancelled(frames.next()).await {
-                Some(Some(Ok(bytes))) => host.receive(&served, &bytes),
-                Some(Some(Err(error))) => {
-                    tracing::warn!(%error, "a line cannot be read any further");
-                    break;
-                }
-                Some(None) | None => break,
-            }
-        }
-        served.close();
-        let terminal = locked(&served.terminal).clone();
-        tracing::info!(terminal, "a line disconnected");
-    });
+    let faults = host.faults.subscribe();
+    let writer = Writer { host: Arc::clone(host), writing, faults: faults.clone(), stop };
+    host.tasks.spawn(writer.run(answers));
+    let reader = Reader {
+        host: Arc::clone(host),
+        connection: Arc::clone(&connection),
+        reading,
+        buffer: BytesMut::new(),
+        faults,
+        dice,
+        places: Arc::new(Semaphore::new(UNDER_WAY_MAX)),
+        drained: None,
+    };
+    host.tasks.spawn(reader.run());
     connection
 }
 
-async fn write(
+/// Waits until nothing stalls.
+async fn unstalled(faults: &mut watch::Receiver<HostFaults>) {
+    // It fails when the host is gone, and its connections with it.
+    let _ended = faults.wait_for(|faults| !faults.stalled).await.map(drop);
+}
+
+struct Reader {
     host: Arc<Host>,
-    frame: Frame,
-    mut writing: OwnedWriteHalf,
-    mut answers: mpsc::UnboundedReceiver<Outgoing>,
-    stop: CancellationToken,
-) {
-    let mut batch = Vec::with_capacity(BATCH_MAX);
-    let mut bytes = BytesMut::new();
-    let mut message_bytes = Vec::new();
-    loop {
-        let received = stop.run_until_cancelled(answers.recv_many(&mut batch, BATCH_MAX)).await;
-        if received.is_none_or(|count| count == 0) {
-            break;
+    connection: Arc<Connection>,
+    reading: OwnedReadHalf,
+    buffer: BytesMut,
+    faults: watch::Receiver<HostFaults>,
+    dice: Dice,
+    places: Arc<Semaphore>,
+    /// What is read until then may have been sent as early as that.
+    drained: Option<(Instant, Sent)>,
+}
+
+impl Reader {
+    async fn run(mut self) {
+        let stop = self.connection.stop.clone();
+        while let Some(Some(incoming)) = stop.run_until_cancelled(self.next()).await {
+            self.host.receive(&self.connection, incoming);
         }
+        self.connection.close();
+        let terminal = locked(&self.connection.terminal).clone();
+        tracing::info!(terminal, "a line disconnected");
+    }
+
+    /// The next request; none if there will be none.
+    async fn next(&mut self) -> Option<Incoming> {
+        let mut dice = self.dice.row();
+        let (cut, cut_at) = (fraction(dice.throw()), 1 + usize::try_from(dice.below(CUT_BYTES_MAX)).ok()?);
+        let bytes = match self.frame(cut, cut_at).await {
+            Ok(bytes) => bytes?,
+            Err(error) => {
+                tracing::warn!(%error, "a line cannot be read any further");
+                return None;
+            }
+        };
+        let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
+        let now = self.host.sent_now();
+        let sent = match self.drained {
+            Some((until, early)) if now.instant < until => early,
+            _ => now,
+        };
+        Some(Incoming { bytes, place: Arc::new(place), sent, dice })
+    }
+
+    /// A frame; none at the end, or if the dice have it that the connection is closed so many bytes into it.
+    async fn frame(&mut self, cut: f64, cut_at: usize) -> Result<Option<Bytes>, FrameError> {
+        let mut frame = self.host.profile.frame;
+        loop {
+            if self.faults.borrow_and_update().stalled && !self.sit_out().await {
+                return Ok(None);
+            }
+            let is_cut = cut < self.faults.borrow().cut_reading;
+            if is_cut && self.buffer.len() >= cut_at {
+                self.host.count_fault();
+                return Ok(None);
+            }
+            if let Some(bytes) = frame.decode(&mut self.buffer)? {
+                if is_cut {
+                    self.host.count_fault();
+                    return Ok(None);
+                }
+                return Ok(Some(bytes));
+            }
+            let room = if is_cut { cut_at - self.buffer.len() } else { READ_BYTES_MAX };
+            let mut limited = (&mut self.reading).take(room as u64);
+            // Whoever begins to stall meanwhile reads nothing more.
+            tokio::select! {
+                biased;
+                changed = self.faults.changed() => if changed.is_err() { return Ok(None) },
+                read = limited.read_buf(&mut self.buffer) => if read? == 0 { return Ok(None) },
+            }
+        }
+    }
+
+    /// Waits for the end of a stall; whether the connection goes on. After a long one it does not: what has waited
+    /// in it and on its way for so long must not be carried out, and nobody can tell it from what is new.
+    async fn sit_out(&mut self) -> bool {
+        let since = self.host.sent_now();
+        unstalled(&mut self.faults).await;
+        self.drained = Some((Instant::now() + DRAINED_WITHIN, since));
+        since.instant.elapsed() < self.host.profile.answer_timeout
+    }
+}
+
+struct Writer {
+    host: Arc<Host>,
+    writing: OwnedWriteHalf,
+    faults: watch::Receiver<HostFaults>,
+    stop: CancellationToken,
+}
+
+impl Writer {
+    async fn run(mut self, answers: mpsc::UnboundedReceiver<(Outgoing, Option<Place>)>) {
+        let stop = self.stop.clone();
+        stop.run_until_cancelled(self.write(answers)).await;
+        stop.cancel();
+        drop(self.writing.shutdown().await);
+    }
+
+    async fn write(&mut self, mut answers: mpsc::UnboundedReceiver<(Outgoing, Option<Place>)>) {
+        let frame = self.host.profile.frame;
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        let mut bytes = BytesMut::new();
+        let mut message_bytes = Vec::new();
         let mut is_last = false;
-        for outgoing in batch.drain(..) {
-            let (message, cut) = match outgoing {
-                Outgoing::Bytes(damaged) => {
-                    bytes.extend_from_slice(&damaged);
+        while !is_last && answers.recv_many(&mut batch, BATCH_MAX).await > 0 {
+            for (outgoing, _) in &batch {
+                let (message, cut) = match outgoing {
+                    Outgoing::Bytes(damaged) => {
+                        bytes.extend_from_slice(damaged);
+                        continue;
+                    }
+                    Outgoing::Message(message) => (message, None),
+                    Outgoing::Cut(message, at) => (message, Some(*at)),
+                };
+                let before = bytes.len();
+                if !self.put(frame, message, &mut message_bytes, &mut bytes) {
                     continue;
                 }
-                Outgoing::Message(message) => (message, None),
-                Outgoing::Cut(message, at) => (message, Some(at)),
-            };
-            message_bytes.clear();
-            let before = bytes.len();
-            let written = host.profile.spec.encode(&message, &mut message_bytes);
-            if let Err(error) = written {
-                tracing::error!(%error, "an answer does not fit the profile");
-                continue;
+                if let Some(at) = cut {
+                    bytes.truncate(before + at % (bytes.len() - before));
+                    is_last = true;
+                    break;
+                }
             }
-            if let Err(error) = frame.put(&message_bytes, &mut bytes) {
-                tracing::error!(%error, "an answer does not fit the frame");
-                continue;
-            }
-            if let Some(at) = cut {
-                bytes.truncate(before + at % (bytes.len() - before));
-                is_last = true;
+            unstalled(&mut self.faults).await;
+            if self.writing.write_all(&bytes).await.is_err() {
                 break;
             }
+            bytes.clear();
+            // Only now are their places free.
+            batch.clear();
         }
-        if writing.write_all(&bytes).await.is_err() || is_last {
-            break;
-        }
-        bytes.clear();
     }
-    stop.cancel();
-    drop(writing.shutdown().await);
+
+    fn put(
+        &self,
+        frame: Frame,
+        message: &Message,
+        message_bytes: &mut Vec<u8>,
+        bytes: &mut BytesMut,
+    ) -> bool {
+        message_bytes.clear();
+        if let Err(error) = self.host.profile.spec.encode(message, message_bytes) {
+            tracing::error!(%error, "an answer does not fit the profile");
+            return false;
+        }
+        if let Err(error) = frame.put(message_bytes, bytes) {
+            tracing::error!(%error, "an answer does not fit the frame");
+            return false;
+        }
+        true
+    }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// How often each fault befalls a message, as fractions from 0 to 1, together at most 1; and how long answers take.
-/// Test numbers and the documented vehicle have courses of their own and are spared.
+/// Test numbers and the documented vehicle have courses of their own and are spared, except where it is said.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HostFaults {
@@ -39,13 +39,21 @@ pub struct HostFaults {
     pub refused: f64,
     /// A new business day begins just before its answer.
     pub cut_over: f64,
+    /// The connection is closed at some byte of the request, whichever it is: nobody is spared. Beside the sum of the
+    /// others.
+    pub cut_reading: f64,
+    /// The codes of random refusals; provider down if there are none.
+    pub refusal_codes: Vec<String>,
+    /// The codes that nobody knows; `7F` if there are none.
+    pub unknown_codes: Vec<String>,
     /// How long an answer takes: from, to. Milliseconds.
     pub delay_ms: (u64, u64),
     /// How many answers take longer than that …
     pub slow: f64,
     /// … and how long. Milliseconds.
     pub slow_ms: u64,
-    /// Nothing is read and nothing answered, while the connection stays.
+    /// Nothing is read and nothing answered, while the connection stays. When that ends after longer than an answer
+    /// may take, the connection does, too.
     pub stalled: bool,
     /// Nobody gets a connection.
     pub refuses_connections: bool,
@@ -97,12 +105,17 @@ impl HostFaults {
     /// What makes no sense about it.
     pub fn check(&self) -> Result<(), &'static str> {
         let rates = self.rates().map(|(rate, _)| rate);
-        let are_fractions = rates.iter().chain([&self.slow]).all(|rate| (0.0..=1.0).contains(rate));
+        let apart = [self.slow, self.cut_reading];
+        let are_fractions = rates.iter().chain(&apart).all(|rate| (0.0..=1.0).contains(rate));
         if !are_fractions || rates.iter().sum::<f64>() > 1.0 + 1e-9 {
             return Err("rates must be fractions from 0 to 1 whose sum is at most 1");
         }
         if self.delay_ms.0 > self.delay_ms.1 {
             return Err("delay_ms must be [from, to] with from <= to");
+        }
+        let mut codes = self.refusal_codes.iter().chain(&self.unknown_codes);
+        if !codes.all(|code| code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
+            return Err("a response code has two letters or digits");
         }
         Ok(())
     }

@@ -5,24 +5,33 @@
 //!
 //! ```text
 //! connection ─ reads frames ─► session messages: answered at once
-//!                           └► business: a task each ─ fault? ─ core banking ─ answer ─► one writer, batching
+//!                           └► business: a task each ─ course ─ desk: core banking ─ telling ─► one writer, batching
 //! ```
+//!
+//! Nothing is carried out later than the horizon after it was made, however long it was on its way; and what was
+//! refused where an advice could carry it out stays refused. What befalls the messages of a connection follows from
+//! the seed and their order.
 //!
 //! Deliberately absent: access control (it listens where it is told, loopback by default) and any rule of what is
 //! owed or paid, which is core banking's.
 
+mod bills;
 mod connection;
+mod course;
 mod damage;
 mod desk;
 mod faults;
+mod session;
+mod telling;
 
 pub use faults::HostFaults;
 
 use crate::{
-    core_banking::{BankCore, Dice, FaultRates, LedgerError, LedgerPayment},
-    profile::LineProfile,
+    core_banking::{BankCore, Dice, FaultRates, LedgerError, LedgerPayment, Sent},
+    profile::{LineProfile, Operation, Value},
 };
-use connection::{Connection, Outgoing};
+use bills::Bills;
+use connection::Connection;
 use domain::{BusinessDate, Clock, Timestamp};
 use serde::Serialize;
 use std::{
@@ -31,9 +40,17 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    time::{Instant, sleep},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How long after a failure to accept a connection another one is tried.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// A bank host.
 pub struct Host {
@@ -45,11 +62,19 @@ pub struct Host {
     business_date: Mutex<Option<BusinessDate>>,
     connections: Mutex<Vec<Arc<Connection>>>,
     /// An answer that waits for the next one.
-    held: Mutex<Option<desk::Held>>,
+    held: Mutex<Option<telling::Held>>,
+    /// Where payments do not say which vehicle they are for.
+    bills: Option<Bills>,
+    /// How long the texts of a bill may be.
+    rooms: Vec<(Value, usize)>,
     counts: Counts,
     next_trace: AtomicU64,
     tasks: TaskTracker,
 }
+
+/// The texts of a bill, which a dialect may have less room for than the bank's own records.
+const TEXTS: [Value; 6] =
+    [Value::OwnerName, Value::OwnerAddress, Value::LicensePlate, Value::Brand, Value::Model, Value::Color];
 
 #[derive(Default)]
 struct Counts {
@@ -98,6 +123,10 @@ impl Host {
         // Random faults are the host's own affair; the core keeps the test numbers'.
         let none = (FaultRates::default(), seed);
         let bank = BankCore::open(ledger_path, clock, population, none, profile.horizon)?;
+        let says_which = [Value::Product, Value::Nik, Value::Chassis]
+            .into_iter()
+            .all(|value| profile.carries(Operation::Payment, value));
+        let rooms = TEXTS.into_iter().filter_map(|value| Some((value, profile.room(value)?))).collect();
         Ok(Arc::new(Self {
             profile,
             bank,
@@ -106,6 +135,8 @@ impl Host {
             business_date: Mutex::default(),
             connections: Mutex::default(),
             held: Mutex::default(),
+            bills: (!says_which).then(Bills::default),
+            rooms,
             counts: Counts::default(),
             next_trace: AtomicU64::new(1),
             tasks: TaskTracker::new(),
@@ -124,14 +155,15 @@ impl Host {
                         continue;
                     }
                     tracing::info!(%peer, "a line connected");
-                    let connection = connection::serve(self, stream, stop.child_token());
+                    let dice = locked(&self.dice).row();
+                    let connection = connection::serve(self, stream, dice, stop.child_token());
                     let mut connections = locked(&self.connections);
                     connections.retain(|connection| !connection.is_closed());
                     connections.push(connection);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "failed to accept a line");
-                    tokio::task::yield_now().await;
+                    sleep(ACCEPT_AGAIN_AFTER).await;
                 }
             }
         }
@@ -159,12 +191,10 @@ impl Host {
     }
 
     /// Begins a new business day, and tells every line that has signed on.
-    pub fn cut_over(self: &Arc<Self>, date: BusinessDate) {
+    pub fn cut_over(&self, date: BusinessDate) {
         *locked(&self.business_date) = Some(date);
         for connection in self.signed_on() {
-            if let Some(message) = self.cut_over_message(date) {
-                connection.send(Outgoing::Message(message));
-            }
+            self.announce(&connection, date);
         }
     }
 
@@ -208,12 +238,20 @@ impl Host {
     fn now(&self) -> Timestamp {
         self.bank.now()
     }
+
+    fn sent_now(&self) -> Sent {
+        Sent { at: self.now(), instant: Instant::now() }
+    }
+
+    fn count_fault(&self) {
+        self.counts.faults.fetch_add(1, Relaxed);
+    }
 }
 
 /// What a host has been paid, from its ledger's file, whether or not it runs.
 pub async fn read_ledger(path: &Path, clock: Arc<dyn Clock>) -> Result<Vec<LedgerPayment>, LedgerError> {
     let none = (FaultRates::default(), 0);
-    BankCore::open(path, clock, 0, none, std::time::Duration::ZERO)?.payments().await
+    BankCore::open(path, clock, 0, none, Duration::ZERO)?.payments().await
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -110,7 +110,7 @@ impl LineProfile {
     }
 
     /// Finds before it is sent what the spec would refuse.
-    pub(super) fn fits(&self, message: Message) -> Result<Message, Unfit> {
+    fn fits(&self, message: Message) -> Result<Message, Unfit> {
         self.spec.encode(&message, &mut Vec::new())?;
         Ok(message)
     }

@@ -240,9 +240,10 @@ fn check(file: ProfileFile) -> Checked<LineProfile> {
         dialogs,
         meanings,
     };
+    let samples = profile.samples();
     for (operation, span) in spans {
         profile
-            .try_out(operation)
+            .try_out(operation, &samples)
             .map_err(|what| Flaw { span, message: format!("[message.{}]: {what}", operation.name()) })?;
     }
     Ok(profile)

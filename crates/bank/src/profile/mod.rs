@@ -186,6 +186,12 @@ struct Dialog {
     answer: Vec<(Path, Template)>,
 }
 
+impl Dialog {
+    fn places(&self) -> impl Iterator<Item = &(Path, Template)> {
+        self.fields.iter().chain(&self.answer)
+    }
+}
+
 /// What stands in a place: always the same, or a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Template {
@@ -245,9 +251,12 @@ impl LineProfile {
         codes.into_iter()
     }
 
-    /// The code that means that a session has to be begun first, for the bank's side.
-    pub fn sign_on_first_code(&self) -> &str {
-        self.code_for(Operation::Inquiry, &Meaning::Refused(Reason::BankUnreachable)).unwrap_or("01")
+    /// The code that means that a session has to be begun first, for the bank's side: where an operation has none,
+    /// that of inquiries, as long as it means nothing else there.
+    pub fn sign_on_first_code(&self, operation: Operation) -> Option<&str> {
+        let of = |operation| self.code_for(operation, &Meaning::Refused(Reason::BankUnreachable));
+        let foreign = |code: &&str| self.meaning(operation, code) == Meaning::Unknown;
+        of(operation).or_else(|| of(Operation::Inquiry).filter(foreign))
     }
 
     /// A refusal with the bank's code as partners read it.
@@ -269,6 +278,19 @@ impl LineProfile {
     /// Whether the dialect has such messages.
     pub fn has(&self, operation: Operation) -> bool {
         self.dialogs.contains_key(&operation)
+    }
+
+    /// Whether the requests of an operation carry a value.
+    pub(crate) fn carries(&self, operation: Operation, value: Value) -> bool {
+        let fields = self.dialogs.get(&operation).map(|dialog| dialog.fields.as_slice());
+        fields.unwrap_or_default().iter().any(|(_, template)| *template == Template::Value(value))
+    }
+
+    /// How long a value's text may be wherever it stands; `None` if it stands nowhere.
+    pub(crate) fn room(&self, value: Value) -> Option<usize> {
+        let places = self.dialogs.values().flat_map(Dialog::places);
+        let of_value = places.filter(|(_, template)| *template == Template::Value(value));
+        of_value.filter_map(|(path, _)| self.spec.facts(path)).map(|facts| facts.length_max).min()
     }
 
     /// Whether it knows the bank's name of a product.

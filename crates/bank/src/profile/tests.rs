@@ -244,12 +244,6 @@ fn what_makes_no_profile() {
             "[message.inquiry",
             "which is not known",
         ),
-        (
-            "\"4\" = \"{amount}\"\n\"48.bank_reference",
-            "\"48.bank_reference",
-            "[message.",
-            "no field has {amount}",
-        ),
         ("bytes_max = 4096", "bytes_max = 200", "[message.", "more than [frame] bytes_max"),
         ("\"48.nik\" = \"{nik}\"", "\"48.nik\" = \"{nick}\"", "\"48.nik\"", "there is no value {nick}"),
         ("\"48.nik\" = \"{nik}\"", "\"48.nick\" = \"{nik}\"", "\"48.nick\"", "has no such place"),

@@ -6,7 +6,7 @@
 
 use super::{Dialog, LineProfile, Operation, Part, Template, Unfit, Value, Values};
 use domain::ProductCode;
-use iso8583::{EncodeError, Facts, Message, Path};
+use iso8583::{EncodeError, Facts, Message};
 
 /// What a gateway knows when it says this.
 fn known(operation: Operation) -> Vec<Value> {
@@ -67,50 +67,61 @@ const fn example(value: Value) -> (&'static str, bool) {
 }
 
 impl LineProfile {
-    /// Writes, reads and answers a message, for each product and with each code. Says what is wrong.
-    pub(super) fn try_out(&self, operation: Operation) -> Result<(), String> {
-        let products = if self.products.is_empty() {
-            vec![example(Value::Product).0]
-        } else {
-            self.products.keys().map(ProductCode::as_str).collect()
-        };
-        let bill: Values = Value::ALL.iter().map(|value| (*value, self.sample(*value))).collect();
-        for product in products {
-            let asked = known(operation).into_iter().map(|value| (value, self.sample(value)));
-            let asked = asked.collect::<Values>().with(Value::Product, product);
-            let message = self.request(operation, &asked, false).map_err(|unfit| self.told(&unfit))?;
-            let message = self.there_and_back(&message)?;
-            match self.operation_of(&message) {
-                Some((read, Part::Request { is_repeat: false })) if read == operation => {}
-                Some((other, _)) => {
-                    return Err(format!(
-                        "it looks like [message.{}]; one of the two needs another mti, or another text in a field",
-                        other.name()
-                    ));
-                }
-                None => return Err("a field reads back as another text than it was written with".to_owned()),
-            }
-            self.read_request(operation, &message).map_err(|mismatch| mismatch.to_string())?;
-            self.try_answers(operation, &message, &bill)?;
-        }
-        Ok(())
+    /// A text for every value.
+    pub(super) fn samples(&self) -> Values {
+        Value::ALL.iter().map(|value| (*value, self.sample(*value))).collect()
     }
 
-    fn try_answers(&self, operation: Operation, request: &Message, told: &Values) -> Result<(), String> {
-        let codes = self.meanings.get(&operation).into_iter().flatten().map(|(code, _)| code.as_str());
-        for code in codes.chain(["00"]) {
-            let in_answer = |what: String| format!("its answer with code {code}: {what}");
-            let answer = self.answer(operation, request, code, told).map_err(|unfit| self.told(&unfit))?;
-            let answer = self.fits(answer).map_err(|unfit| in_answer(self.told(&unfit)))?;
-            let answer = self.there_and_back(&answer).map_err(in_answer)?;
-            let read =
-                self.read_answer(operation, request, &answer).map_err(|what| in_answer(what.to_string()))?;
-            if self.match_key(request) != self.match_key(&answer) {
-                return Err("its answer has other values in the fields of [identity] match".to_owned());
+    /// Writes and reads a message, for each product, and answers it. Says what is wrong.
+    pub(super) fn try_out(&self, operation: Operation, samples: &Values) -> Result<(), String> {
+        let text = |value| samples.get(value).unwrap_or_default().to_owned();
+        let asked: Values = known(operation).into_iter().map(|value| (value, text(value))).collect();
+        let message = self.try_request(operation, &asked)?;
+        if self.carries(operation, Value::Product) {
+            for product in self.products.keys() {
+                self.try_request(operation, &asked.clone().with(Value::Product, product.as_str()))?;
             }
-            if read.code != code {
-                return Err(in_answer("the code reads back as another one".to_owned()));
+        }
+        // Where one of digits fits, all of digits do.
+        let has_letter = |code: &&str| code.bytes().any(|byte| byte.is_ascii_alphabetic());
+        self.codes(operation).filter(has_letter).chain(["00"]).try_for_each(|code| {
+            let tried = self.try_answer(operation, &message, code, samples);
+            tried.map_err(|what| format!("its answer with code {code}: {what}"))
+        })
+    }
+
+    fn try_request(&self, operation: Operation, asked: &Values) -> Result<Message, String> {
+        let message = self.compose(operation, asked, false).map_err(|unfit| self.told(&unfit))?;
+        let message = self.there_and_back(&message)?;
+        match self.operation_of(&message) {
+            Some((read, Part::Request { is_repeat: false })) if read == operation => {}
+            Some((other, _)) => {
+                return Err(format!(
+                    "it looks like [message.{}]; one of the two needs another mti, or another text in a field",
+                    other.name()
+                ));
             }
+            None => return Err("a field reads back as another text than it was written with".to_owned()),
+        }
+        self.read_request(operation, &message).map_err(|mismatch| mismatch.to_string())?;
+        Ok(message)
+    }
+
+    fn try_answer(
+        &self,
+        operation: Operation,
+        request: &Message,
+        code: &str,
+        told: &Values,
+    ) -> Result<(), String> {
+        let answer = self.answer(operation, request, code, told).map_err(|unfit| self.told(&unfit))?;
+        let answer = self.there_and_back(&answer)?;
+        let read = self.read_answer(operation, request, &answer).map_err(|what| what.to_string())?;
+        if self.match_key(request) != self.match_key(&answer) {
+            return Err("it has other values in the fields of [identity] match".to_owned());
+        }
+        if read.code != code {
+            return Err("the code reads back as another one".to_owned());
         }
         Ok(())
     }
@@ -136,8 +147,11 @@ impl LineProfile {
     /// A text for a value that has the length of its places, where they leave a choice.
     fn sample(&self, value: Value) -> String {
         let (text, is_always_so_long) = example(value);
-        if is_always_so_long || value == Value::Product {
+        if is_always_so_long {
             return text.to_owned();
+        }
+        if value == Value::Product {
+            return self.products.keys().next().map_or(text, ProductCode::as_str).to_owned();
         }
         let places = self.dialogs.values().flat_map(Dialog::places);
         let of_value = places.filter(|(_, template)| template.value() == Some(value));
@@ -145,12 +159,6 @@ impl LineProfile {
         let exact = facts.iter().find(|facts| facts.is_exact).map(|facts| facts.length_max);
         let most = facts.iter().map(|facts| facts.length_max).min().unwrap_or(text.len());
         text.chars().cycle().take(exact.unwrap_or(text.len().min(most))).collect()
-    }
-}
-
-impl Dialog {
-    fn places(&self) -> impl Iterator<Item = &(Path, Template)> {
-        self.fields.iter().chain(&self.answer)
     }
 }
 
