@@ -374,7 +374,7 @@ impl Line {
         self.sign_on().await?;
         // Without trace numbers nothing can be asked; for want of them the session goes on all the same.
         let numbers = async {
-            while !self.traces.has_any() {
+            while !self.traces.is_stocked() {
                 self.fetch_traces();
                 sleep(NUMBERS_PAUSE).await;
             }
