@@ -83,11 +83,14 @@ impl BankHost {
         payments.iter().any(|payment| payment.identity == identity && payment.generation > 0)
     }
 
-    fn line(&self, terminal: &str) -> Arc<dyn Bank> {
-        let line =
-            OneLine { terminal: terminal.to_owned(), addresses: vec![self.address.to_string()], tls: None };
+    fn lines(&self, terminals: &[&str]) -> Arc<dyn Bank> {
+        let line = terminals.iter().map(|terminal| OneLine {
+            terminal: (*terminal).to_owned(),
+            addresses: vec![self.address.to_string()],
+            tls: None,
+        });
         let settings =
-            LineSettings { profile: String::new(), in_flight_max: 64, lines_held: 1, line: vec![line] };
+            LineSettings { profile: String::new(), in_flight_max: 64, lines_held: 1, line: line.collect() };
         let bank = Iso8583Bank::new("bank", self.profile.clone(), settings, Arc::new(SystemClock));
         bank.expect("good settings")
     }
@@ -102,7 +105,7 @@ impl Drop for BankHost {
 /// A store with a partner and a product for every bank, and the gateway that lives on it.
 pub struct World {
     model: Model,
-    terminal: &'static str,
+    terminals: &'static [&'static str],
     pub partner: Arc<Partner>,
     pub engine: Arc<Engine>,
 }
@@ -122,10 +125,11 @@ pub fn product(place: usize) -> ProductCode {
 
 impl World {
     pub async fn with(hosts: &[&BankHost]) -> Self {
-        Self::at_terminal("ESAM0001", hosts).await
+        Self::at(&["ESAM0001"], hosts).await
     }
 
-    pub async fn at_terminal(terminal: &'static str, hosts: &[&BankHost]) -> Self {
+    /// With these terminals at every bank.
+    pub async fn at(terminals: &'static [&'static str], hosts: &[&BankHost]) -> Self {
         let model = Model::new();
         let operations = Operations::new(Arc::new(model.clone()), Arc::new(SystemClock), &ids());
         for place in 0..hosts.len() {
@@ -157,8 +161,8 @@ impl World {
         let partner = operations.partner(&username).await.expect("the partner");
         operations.top_up(&partner, Rupiah::new(DEPOSIT), "first", "ani").await.expect("a deposit");
         operations.close().await;
-        let engine = start(&model, terminal, hosts).await;
-        let world = Self { model, terminal, partner: Arc::new(partner), engine };
+        let engine = start(&model, terminals, hosts, None).await;
+        let world = Self { model, terminals, partner: Arc::new(partner), engine };
         world.until_up().await;
         world
     }
@@ -166,8 +170,13 @@ impl World {
     /// The gateway ends, whatever is under way, and another one begins.
     pub async fn restart(&mut self, hosts: &[&BankHost]) {
         self.engine.shut_down(Instant::now()).await;
-        self.engine = start(&self.model, self.terminal, hosts).await;
+        self.engine = start(&self.model, self.terminals, hosts, None).await;
         self.until_up().await;
+    }
+
+    /// One of several gateways on this store.
+    pub async fn another(&self, hosts: &[&BankHost]) -> Arc<Engine> {
+        start(&self.model, self.terminals, hosts, Some(Duration::from_secs(2))).await
     }
 
     pub async fn until_up(&self) {
@@ -215,6 +224,12 @@ impl World {
         self.model.invoice(number).await.expect("a read").expect("the invoice").invoice
     }
 
+    /// What a payment is known by at the bank.
+    pub async fn identity(&self, number: InvoiceNumber) -> String {
+        let invoice = self.invoice(number).await;
+        invoice.state.attempt().expect("it has begun").identity.clone()
+    }
+
     pub async fn word(&self, number: InvoiceNumber) -> &'static str {
         self.invoice(number).await.state.word()
     }
@@ -259,17 +274,23 @@ impl World {
     }
 }
 
-async fn start(model: &Model, terminal: &str, hosts: &[&BankHost]) -> Arc<Engine> {
+async fn start(
+    model: &Model,
+    terminals: &[&str],
+    hosts: &[&BankHost],
+    lease_after: Option<Duration>,
+) -> Arc<Engine> {
     let settings = Settings {
         answer_within: Duration::from_secs(3),
         send_within: Duration::from_secs(1),
         status_question_pause: Duration::from_millis(100),
+        lease_after,
         ..Settings::default()
     };
     let upstreams = hosts
         .iter()
         .enumerate()
-        .map(|(place, host)| Upstream { name: format!("bank{place}"), bank: host.line(terminal) });
+        .map(|(place, host)| Upstream { name: format!("bank{place}"), bank: host.lines(terminals) });
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let engine = Engine::start(settings, Arc::new(model.clone()), upstreams.collect(), clock, ids()).await;
     engine.expect("the gateway starts")

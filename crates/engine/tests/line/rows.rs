@@ -1,11 +1,11 @@
 //! Each fault by itself, from the partner's request to both books.
 
 use crate::kit::{BankHost, World, until};
-use ::engine::bank::{
-    host::HostFaults,
-    profile::{LineProfile, Unanswered},
+use ::engine::bank::{host::HostFaults, profile::LineProfile};
+use engine::{
+    Engine,
+    domain::{NotPaidProof, Reason, State, record::IncidentKind},
 };
-use engine::domain::{NotPaidProof, Reason, State, record::IncidentKind};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -19,8 +19,7 @@ const ENDS: [(u16, &str, &str); 17] = [
     (401, "CONFIRM", "CONFIRM"),
     (402, "REFUND", "CONFIRM"),
     (403, "CONFIRM", "CONFIRM"),
-    // Whatever the answer to the first request says late: by then the question may have paid.
-    (404, "REFUND", "CONFIRM"),
+    (404, "REFUND", "REFUND"),
     (408, "REFUND", "CONFIRM"),
     (409, "CONFIRM", "CONFIRM"),
     (410, "CONFIRM", "CONFIRM"),
@@ -72,13 +71,8 @@ async fn every_course_of_a_payment_ends_as_the_banks_books_in_every_dialect() {
         };
         assert_eq!(world.incidents(IncidentKind::UnknownCode).await, [kinds(408)], "{dialect}");
         assert_eq!(world.incidents(IncidentKind::AmountDiffers).await, [kinds(409)], "{dialect}");
-        // A status inquiry names no vehicle, by which the host knows a test number: it tells the truth.
-        if host.profile.unanswered == Unanswered::Advice {
-            assert_eq!(world.incidents(IncidentKind::PayerUnknown).await, [Some(nobody_knows)], "{dialect}");
-            assert_eq!(world.word(nobody_knows).await, "PENDING", "{dialect}: an operator's to decide");
-        } else {
-            assert_eq!(world.finally(nobody_knows).await, "REFUND", "{dialect}");
-        }
+        assert_eq!(world.incidents(IncidentKind::PayerUnknown).await, [Some(nobody_knows)], "{dialect}");
+        assert_eq!(world.word(nobody_knows).await, "PENDING", "{dialect}: an operator's to decide");
         for kind in [IncidentKind::PaidAfterRefund, IncidentKind::NotPaidAfterConfirm] {
             assert!(world.incidents(kind).await.is_empty(), "{dialect}: {kind:?}");
         }
@@ -228,7 +222,7 @@ async fn a_bank_that_stalls_harms_no_other() {
 async fn a_bill_that_another_gateway_paid_is_released() {
     let host = BankHost::open("contoh-37-80").await;
     let ours = World::with(&[&host]).await;
-    let theirs = World::at_terminal("ESAM0009", &[&host]).await;
+    let theirs = World::at(&["ESAM0009"], &[&host]).await;
     let (number, _) = ours.resident(0, 0).await;
     let (same, _) = theirs.resident(0, 0).await;
     assert_eq!(theirs.pay(same).await, Ok("CONFIRM"));
@@ -270,4 +264,40 @@ async fn what_is_open_when_a_gateway_ends_is_settled_by_the_next() {
         world.must_agree_with(&host, &numbers).await;
         assert_eq!(world.reserved().await, 0);
     }
+}
+
+/// The terminals whose lines a gateway has up.
+fn up(engine: &Engine) -> Vec<String> {
+    engine.lines()["bank0"].iter().filter(|line| line.is_up).map(|line| line.name.clone()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gateways_on_one_store_share_the_lines_out() {
+    let host = BankHost::open("contoh-37-80").await;
+    let mut world = World::at(&["ESAM0001", "ESAM0002"], &[&host]).await;
+    assert_eq!(up(&world.engine).len(), 2, "who is alone has all");
+    world.engine.shut_down(Instant::now()).await;
+
+    world.engine = world.another(&[&host]).await;
+    let second = world.another(&[&host]).await;
+    until("each has one", async || up(&world.engine).len() == 1 && up(&second).len() == 1).await;
+    let (own, others) = (up(&world.engine), up(&second));
+    assert_ne!(own, others);
+    assert_eq!(host.host.state().signed_on, 2);
+    let number = world.test_number(100, 1).await;
+    assert_eq!(world.pay(number).await, Ok("CONFIRM"));
+    assert!(world.identity(number).await.contains(&own[0]));
+
+    let third = world.another(&[&host]).await;
+    assert!(up(&third).is_empty(), "there is none left");
+    world.engine.shut_down(Instant::now()).await;
+    until("it takes over the one that was given up", async || up(&third) == own).await;
+    world.engine = third;
+    let another = world.test_number(100, 2).await;
+    assert_eq!(world.pay(another).await, Ok("CONFIRM"));
+    let identities = [world.identity(number).await, world.identity(another).await];
+    assert!(identities[1].contains(&own[0]));
+    assert_ne!(identities[0].split('-').nth(1), identities[1].split('-').nth(1), "numbers are counted on");
+    world.must_agree_with(&host, &[number, another]).await;
+    second.shut_down(Instant::now()).await;
 }
