@@ -551,6 +551,21 @@ fn any_spec(choose: &mut impl FnMut(usize) -> usize) -> String {
 
 const TYPES: [&str; 6] = ["0200", "0210", "0220", "0230", "0421", "0800"];
 
+#[test]
+fn what_stands_before_a_wrong_place_can_be_read() {
+    let spec = Spec::builtin("dialect-37-80").unwrap();
+    // Field 32 is longer than it may be; field 11 stands before it.
+    let text = b"0200002000010000000012345612110";
+    assert_eq!(
+        spec.decode(text).unwrap_err().to_string(),
+        "field 32 at offset 26: length 12 is more than 11"
+    );
+    let beginning = spec.decode_beginning(text).unwrap();
+    assert_eq!((beginning.mti().as_str(), beginning.get(11)), ("0200", Some("123456")));
+    assert_eq!(beginning.get(32), None);
+    assert!(spec.decode_beginning(b"12").is_none() && spec.decode_beginning(b"1200").is_none());
+}
+
 proptest! {
     #[test]
     fn what_is_written_is_read_back(which in 0..6_usize, mti in 0..TYPES.len(), choices: Vec<u8>) {
