@@ -435,6 +435,16 @@ pub async fn a_question_that_may_pay_puts_the_refund_off(database: &dyn Database
     assert!(matches!(latest, Ok(Accepted::Invoice(invoice)) if invoice.state.word() == "REFUND"));
     let over = apply_one(&*store, put_off(&facts, 400, 500, false)).await;
     assert_eq!(over, Err(Rejection::InvoiceRefunded));
+
+    let facts = fixture::invoice(&*store, LIVE, partner, 1, 2).await;
+    apply(&*store, vec![begin(&facts), put_off(&facts, 60, 200, false)]).await;
+    let outcome = Outcome::Paid { receipt: fixture::receipt(), amount: TOTAL - FEE };
+    apply(&*store, vec![settled_by_question(&facts, outcome, 200)]).await;
+    let refused = || Outcome::NotPaid(NotPaidProof::Refused { refusal: Refusal::already_paid() });
+    let first = apply_one(&*store, settled_by_question(&facts, refused(), 120)).await;
+    assert!(matches!(first, Ok(Accepted::AlreadySettled(_))), "the question paid: {first:?}");
+    let latest = apply_one(&*store, settled_by_question(&facts, refused(), 200)).await;
+    assert!(matches!(latest, Ok(Accepted::Contradiction(_))), "{latest:?}");
     assert_sound(&*store).await;
 }
 

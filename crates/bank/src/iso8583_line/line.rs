@@ -54,6 +54,9 @@ const BATCH_MAX: usize = 256;
 const PAUSE: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
+/// How often a line that has signed on looks whether its first trace numbers are there.
+const NUMBERS_PAUSE: Duration = Duration::from_millis(5);
+
 /// A connection that lasted so long was a good one; after others the pause grows.
 const GOOD: Duration = Duration::from_secs(1);
 
@@ -369,6 +372,14 @@ impl Line {
     async fn talk(self: &Arc<Self>) -> Result<Infallible, String> {
         self.stand("signing on", None);
         self.sign_on().await?;
+        // Without trace numbers nothing can be asked; for want of them the session goes on all the same.
+        let numbers = async {
+            while !self.traces.is_stocked() {
+                self.fetch_traces();
+                sleep(NUMBERS_PAUSE).await;
+            }
+        };
+        drop(timeout(self.shared.profile.answer_timeout, numbers).await);
         self.is_up.store(true, Relaxed);
         self.stand("up", None);
         let mut looks = tokio::time::interval(LOOK);

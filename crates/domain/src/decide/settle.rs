@@ -21,6 +21,10 @@ pub(super) fn settle_payment(rows: &Rows, settle: &SettlePayment, slot: Slot) ->
         (State::Confirm { .. }, Outcome::Paid { .. }) | (State::Refund { .. }, Outcome::NotPaid(_)) => {
             Ok((Accepted::AlreadySettled(Box::new(invoice.clone())), Changes::default()))
         }
+        // Carried out by a question, whatever became of the first request.
+        (State::Confirm { attempt, .. }, Outcome::NotPaid(_)) if is_superseded(settle, attempt) => {
+            Ok((Accepted::AlreadySettled(Box::new(invoice.clone())), Changes::default()))
+        }
         (State::Confirm { .. }, Outcome::NotPaid(proof)) => {
             let detail = format!("the bank says not paid ({proof:?}); the invoice is confirmed");
             Ok(contradiction(rows, invoice, IncidentKind::NotPaidAfterConfirm, detail, settle.at))
@@ -37,10 +41,7 @@ pub(super) fn settle_payment(rows: &Rows, settle: &SettlePayment, slot: Slot) ->
             if attempt.is_reversing && !is_latest {
                 return Err(Rejection::BeingReversed);
             }
-            // What was refused, or never left, may have been carried out by a later message.
-            let is_of_one_message =
-                matches!(outcome, Outcome::NotPaid(NotPaidProof::NeverSent | NotPaidProof::Refused { .. }));
-            if is_of_one_message && settle.put_off_until.is_some() && !is_latest {
+            if is_superseded(settle, attempt) {
                 return Err(Rejection::AskedTooEarly);
             }
             // The question that put the resolution off found what it found with nothing else on its way.
@@ -52,6 +53,13 @@ pub(super) fn settle_payment(rows: &Rows, settle: &SettlePayment, slot: Slot) ->
             conclude(rows, invoice, attempt, &end, slot)
         }
     }
+}
+
+/// Whether it says of one message that it was refused, or never left, while a later one may have paid.
+fn is_superseded(settle: &SettlePayment, attempt: &Attempt) -> bool {
+    let is_of_one_message =
+        matches!(settle.outcome, Outcome::NotPaid(NotPaidProof::NeverSent | NotPaidProof::Refused { .. }));
+    is_of_one_message && settle.put_off_until.is_some_and(|until| until != attempt.resolve_after)
 }
 
 /// Before a message leaves that may carry the payment out once more, or reverse it, it is written down until
