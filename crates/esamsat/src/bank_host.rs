@@ -4,6 +4,7 @@
 //! bank lie.
 
 mod control;
+mod faults;
 
 use crate::{
     commands::{self, rfc3339, time},
@@ -58,6 +59,8 @@ pub struct Arguments {
 enum Command {
     /// What the bank has been paid.
     Ledger,
+    /// What goes wrong at a bank host that runs.
+    Faults(faults::Arguments),
 }
 
 /// The file of a host's ledger.
@@ -65,14 +68,16 @@ fn ledger_path(config: &Config) -> PathBuf {
     config.data.join("bank-host.sqlite")
 }
 
-/// Runs until SIGINT or SIGTERM, or prints the ledger.
+/// Runs until SIGINT or SIGTERM, or does what else was asked for.
 pub async fn run(place: &Place, arguments: Arguments) -> anyhow::Result<()> {
     let mut config = Config::load(place)?;
     if place.data.is_none() && place.config.is_none() {
         config.data = "esamsat-bank-host".into();
     }
-    if let Some(Command::Ledger) = arguments.command {
-        return ledger(&config, place.json).await;
+    match arguments.command {
+        Some(Command::Ledger) => return ledger(&config, place.json).await,
+        Some(Command::Faults(faults)) => return faults::run(faults, place.json).await,
+        None => {}
     }
     ensure!(
         arguments.control.ip().is_loopback(),
@@ -142,7 +147,7 @@ What goes wrong, how it stands, and what it was paid:
 
 curl -s http://{control}/state
 curl -s -X PUT http://{control}/faults -d '{{\"silent\": 0.5}}'
-curl -s -X PUT http://{control}/faults -d '{{}}'
+{program} bank-host faults clear --control {control}
 curl -s -X POST http://{control}/cut-over
 {program} bank-host ledger --data {data}
 

@@ -3,6 +3,7 @@
 //! stdout is data, stderr the rest. Exit codes: 0 done; 1 failed, or something is off; 2 wrong usage;
 //! 3 what was named does not exist; 4 a rule forbids it; 5 cannot be reached or opened now.
 
+mod ask;
 mod bank_host;
 mod bench;
 mod commands;

@@ -11,11 +11,17 @@ use hyper::{Method, Request, Response, StatusCode, body::Incoming, service::serv
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use std::{convert::Infallible, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{
+    net::TcpListener,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 /// Bytes of a request's body.
 const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// How long after a failure to accept a connection another one is tried.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// How long a connection may take.
 const CONNECTION_WITHIN: Duration = Duration::from_mins(1);
@@ -23,7 +29,11 @@ const CONNECTION_WITHIN: Duration = Duration::from_mins(1);
 /// Serves until it is told to stop.
 pub(super) async fn serve(host: Arc<Host>, listener: TcpListener, stop: CancellationToken) {
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
-        let Ok((stream, _)) = accepted else { continue };
+        let Ok((stream, _)) = accepted else {
+            // There are no more files to be had; perhaps soon.
+            sleep(ACCEPT_AGAIN_AFTER).await;
+            continue;
+        };
         let host = Arc::clone(&host);
         let stop = stop.clone();
         tokio::spawn(async move {

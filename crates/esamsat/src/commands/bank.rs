@@ -1,6 +1,7 @@
 //! `esamsat bank`: how the lines of a running gateway stand, and messages of a dialect for people.
 
 use crate::{
+    ask::ask,
     commands::time,
     config::{Config, Place},
     output::{self, Fault, Table, line},
@@ -8,16 +9,14 @@ use crate::{
 use anyhow::{Context, bail};
 use bank::LineState;
 use clap::{Args, Subcommand};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, body::Bytes};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, body::Bytes};
 use std::{
     collections::BTreeMap,
     io::{IsTerminal, Read},
     net::SocketAddr,
     time::Duration,
 };
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 
 /// The commands.
 #[derive(Subcommand)]
@@ -52,7 +51,7 @@ pub struct Describe {
 /// How long a gateway may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Bytes of an answer, and of a message on stdin.
+/// Bytes of a message on stdin.
 const BYTES_MAX: usize = 1024 * 1024;
 
 /// Runs one.
@@ -67,7 +66,7 @@ pub async fn run(place: &Place, command: Command) -> anyhow::Result<()> {
 
 async fn print_lines(config: &Config, status: Status, json: bool) -> anyhow::Result<()> {
     let address = status.gateway.unwrap_or(config.listen);
-    let asked = timeout(ANSWER_WITHIN, ask(address)).await;
+    let asked = timeout(ANSWER_WITHIN, ask_for_lines(address)).await;
     let body = asked.unwrap_or_else(|_| Err(anyhow::anyhow!("it does not answer"))).map_err(|error| {
         Fault::Unavailable(format!(
             "failed to ask the gateway at {address}: {error:#}; is it running, and is this machine in metrics_networks?"
@@ -118,17 +117,12 @@ async fn print_lines(config: &Config, status: Status, json: bool) -> anyhow::Res
     Ok(())
 }
 
-async fn ask(address: SocketAddr) -> anyhow::Result<Bytes> {
-    let stream = TcpStream::connect(address).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let request = Request::get("/lines").header("host", address.to_string()).body(Empty::<Bytes>::new())?;
-    let response = sender.send_request(request).await?;
-    if !response.status().is_success() {
-        bail!("it answers {}", response.status());
+async fn ask_for_lines(address: SocketAddr) -> anyhow::Result<Bytes> {
+    let (status, body) = ask(address, Method::GET, "/lines", Bytes::new()).await?;
+    if !status.is_success() {
+        bail!("it answers {status}");
     }
-    let body = Limited::new(response.into_body(), BYTES_MAX).collect().await;
-    Ok(body.map_err(|error| anyhow::anyhow!("{error}"))?.to_bytes())
+    Ok(body)
 }
 
 fn print_message(config: &Config, describe: &Describe) -> anyhow::Result<()> {

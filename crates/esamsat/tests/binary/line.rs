@@ -17,7 +17,7 @@ use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 /// it strikes everything that is under way on it.
 const FAULTS: &str = r#"{"lost":0.02,"silent":0.02,"late":0.02,"near_horizon":0.01,"twice":0.02,"swapped":0.02,
     "crossed":0.01,"garbled":0.0015,"wrong_amount":0.01,"wrong_trace":0.005,"echoed":0.005,"cut":0.0004,
-    "cut_before":0.0002,"unknown_code":0.02,"refused":0.02,"delay_ms":[0,15]}"#;
+    "cut_before":0.0002,"cut_reading":0.0002,"unknown_code":0.02,"refused":0.02,"delay_ms":[0,15]}"#;
 
 /// A bank in a process of its own.
 pub(crate) struct Bank {

@@ -4,6 +4,7 @@
 //! What a rule is belongs to the crates below and is tested there; here it is whether the whole thing keeps
 //! it. Deliberately one program: the crate's tests link once.
 
+mod bank_host;
 mod bench;
 mod chain;
 mod commands;
