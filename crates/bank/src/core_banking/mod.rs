@@ -78,6 +78,13 @@ pub(crate) struct Sent {
     pub(crate) instant: Instant,
 }
 
+impl Sent {
+    /// How long ago that was, by whichever clock says longer.
+    pub(crate) fn since(&self, earlier: Self) -> Duration {
+        self.instant.duration_since(earlier.instant).max(self.at.since(earlier.at))
+    }
+}
+
 /// What the bank made of a payment.
 pub(crate) enum Executed {
     /// It was taken, now or before.

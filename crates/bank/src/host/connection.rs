@@ -45,7 +45,27 @@ const CUT_BYTES_MAX: u64 = 400;
 const DRAINED_WITHIN: Duration = Duration::from_secs(1);
 
 /// A request's place among those under way; held until its answer is written.
-pub(super) type Place = Arc<OwnedSemaphorePermit>;
+pub(super) type Place = Arc<Taken>;
+
+pub(super) struct Taken {
+    host: Arc<Host>,
+    /// Free for the next one.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Taken {
+    fn new(host: &Arc<Host>, permit: OwnedSemaphorePermit) -> Place {
+        host.count(|counts| &counts.under_way);
+        Arc::new(Self { host: Arc::clone(host), _permit: permit })
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.host.counts.under_way.fetch_sub(1, Relaxed);
+        self.host.changed.notify_waiters();
+    }
+}
 
 pub(super) struct Connection {
     outgoing: mpsc::UnboundedSender<(Outgoing, Option<Place>)>,
@@ -156,6 +176,7 @@ impl Reader {
             self.host.receive(&self.connection, incoming);
         }
         self.connection.close();
+        self.host.changed.notify_waiters();
         let terminal = locked(&self.connection.terminal).clone();
         tracing::info!(terminal, "a line disconnected");
     }
@@ -171,13 +192,13 @@ impl Reader {
                 return None;
             }
         };
-        let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
+        let place = Taken::new(&self.host, Arc::clone(&self.places).acquire_owned().await.ok()?);
         let now = self.host.sent_now();
         let sent = match self.drained {
             Some((until, early)) if now.instant < until => early,
             _ => now,
         };
-        Some(Incoming { bytes, place: Arc::new(place), sent, dice })
+        Some(Incoming { bytes, place, sent, dice })
     }
 
     /// A frame; none at the end, or if the dice have it that the connection is closed so many bytes into it.
@@ -189,12 +210,12 @@ impl Reader {
             }
             let is_cut = cut < self.faults.borrow().cut_reading;
             if is_cut && self.buffer.len() >= cut_at {
-                self.host.count_fault();
+                self.host.count(|counts| &counts.faults);
                 return Ok(None);
             }
             if let Some(bytes) = frame.decode(&mut self.buffer)? {
                 if is_cut {
-                    self.host.count_fault();
+                    self.host.count(|counts| &counts.faults);
                     return Ok(None);
                 }
                 return Ok(Some(bytes));
@@ -215,8 +236,9 @@ impl Reader {
     async fn sit_out(&mut self) -> bool {
         let since = self.host.sent_now();
         unstalled(&mut self.faults).await;
-        self.drained = Some((Instant::now() + DRAINED_WITHIN, since));
-        since.instant.elapsed() < self.host.profile.answer_timeout
+        let now = self.host.sent_now();
+        self.drained = Some((now.instant + DRAINED_WITHIN, since));
+        now.since(since) < self.host.profile.answer_timeout
     }
 }
 

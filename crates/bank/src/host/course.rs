@@ -35,6 +35,7 @@ pub(super) enum Tell {
     Swapped,
     Crossed,
     Garbled,
+    Corrupted,
     WrongAmount,
     WrongTrace,
     WrongReference,
@@ -129,6 +130,7 @@ impl Course {
             Fault::Swapped => self.told(Tell::Swapped),
             Fault::Crossed => self.told(Tell::Crossed),
             Fault::Garbled => self.told(Tell::Garbled),
+            Fault::Corrupted => self.told(Tell::Corrupted),
             Fault::WrongAmount => self.told(Tell::WrongAmount),
             Fault::WrongTrace => self.told(Tell::WrongTrace),
             Fault::Echoed => self.told(Tell::Echoed),
@@ -163,7 +165,7 @@ impl Host {
             return ordinary;
         }
         let Some(fault) = befalls(&faults.rates(), fault) else { return ordinary };
-        self.count_fault();
+        self.count(|counts| &counts.faults);
         let codes = match fault {
             Fault::Refused => faults.refusal_codes.as_slice(),
             Fault::UnknownCode => faults.unknown_codes.as_slice(),

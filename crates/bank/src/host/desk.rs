@@ -15,10 +15,7 @@ use crate::{
 };
 use domain::{Bill, InvoiceNumber, PaymentCode, Reason, Refusal};
 use iso8583::Message;
-use std::{
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
 
 /// The bank's code for a payment without an inquiry.
@@ -51,18 +48,18 @@ impl Said {
 impl Host {
     /// Takes a message in.
     pub(super) fn receive(self: &Arc<Self>, connection: &Arc<Connection>, incoming: Incoming) {
-        self.counts.received.fetch_add(1, Relaxed);
+        self.count(|counts| &counts.received);
         let Incoming { bytes, place, sent, mut dice } = incoming;
         let message = match self.profile.spec.decode(&bytes) {
             Ok(message) => message,
             Err(error) => {
-                self.counts.unreadable.fetch_add(1, Relaxed);
+                self.count(|counts| &counts.unreadable);
                 tracing::warn!(%error, "a message cannot be read");
                 return;
             }
         };
         let Some((operation, part)) = self.profile.operation_of(&message) else {
-            self.counts.unreadable.fetch_add(1, Relaxed);
+            self.count(|counts| &counts.unreadable);
             tracing::warn!(mti = %message.mti(), "a message is of no known kind");
             return;
         };

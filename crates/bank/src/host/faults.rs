@@ -21,8 +21,11 @@ pub struct HostFaults {
     pub swapped: f64,
     /// Its answer and the next one carry each other's trace number.
     pub crossed: f64,
-    /// Its answer is damaged.
+    /// Its answer is damaged, so that no reader takes it for one.
     pub garbled: f64,
+    /// Its answer is damaged at any place, so that a reader may take it for another one: a line without
+    /// authentication codes or TLS.
+    pub corrupted: f64,
     /// Its answer has another amount.
     pub wrong_amount: f64,
     /// Its answer has a trace number that nobody sent.
@@ -70,6 +73,7 @@ pub(super) enum Fault {
     Swapped,
     Crossed,
     Garbled,
+    Corrupted,
     WrongAmount,
     WrongTrace,
     Echoed,
@@ -81,7 +85,7 @@ pub(super) enum Fault {
 }
 
 impl HostFaults {
-    pub(super) fn rates(&self) -> [(f64, Fault); 16] {
+    pub(super) fn rates(&self) -> [(f64, Fault); 17] {
         [
             (self.lost, Fault::Lost),
             (self.silent, Fault::Silent),
@@ -91,6 +95,7 @@ impl HostFaults {
             (self.swapped, Fault::Swapped),
             (self.crossed, Fault::Crossed),
             (self.garbled, Fault::Garbled),
+            (self.corrupted, Fault::Corrupted),
             (self.wrong_amount, Fault::WrongAmount),
             (self.wrong_trace, Fault::WrongTrace),
             (self.echoed, Fault::Echoed),

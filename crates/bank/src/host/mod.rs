@@ -44,7 +44,7 @@ use std::{
 };
 use tokio::{
     net::TcpListener,
-    sync::watch,
+    sync::{Notify, watch},
     time::{Instant, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -68,6 +68,8 @@ pub struct Host {
     /// How long the texts of a bill may be.
     rooms: Vec<(Value, usize)>,
     counts: Counts,
+    /// Something is otherwise than it was.
+    changed: Notify,
     next_trace: AtomicU64,
     tasks: TaskTracker,
 }
@@ -82,6 +84,7 @@ struct Counts {
     answered: AtomicU64,
     unreadable: AtomicU64,
     faults: AtomicU64,
+    under_way: AtomicU64,
 }
 
 /// How a host stands.
@@ -103,6 +106,10 @@ pub struct HostState {
     pub unreadable: u64,
     /// Faults that befell messages.
     pub faults: u64,
+    /// Messages that came in and are not done with: neither answered nor passed over.
+    pub under_way: u64,
+    /// Whether an answer waits for the next one, to change places with it.
+    pub is_one_held: bool,
 }
 
 impl std::fmt::Debug for Host {
@@ -138,6 +145,7 @@ impl Host {
             bills: (!says_which).then(Bills::default),
             rooms,
             counts: Counts::default(),
+            changed: Notify::new(),
             next_trace: AtomicU64::new(1),
             tasks: TaskTracker::new(),
         }))
@@ -160,6 +168,8 @@ impl Host {
                     let mut connections = locked(&self.connections);
                     connections.retain(|connection| !connection.is_closed());
                     connections.push(connection);
+                    drop(connections);
+                    self.changed.notify_waiters();
                 }
                 Err(error) => {
                     tracing::warn!(%error, "failed to accept a line");
@@ -227,6 +237,19 @@ impl Host {
             answered: self.counts.answered.load(Relaxed),
             unreadable: self.counts.unreadable.load(Relaxed),
             faults: self.counts.faults.load(Relaxed),
+            under_way: self.counts.under_way.load(Relaxed),
+            is_one_held: locked(&self.held).is_some(),
+        }
+    }
+
+    /// Waits until it stands so.
+    pub async fn until(&self, is_so: impl Fn(&HostState) -> bool) {
+        loop {
+            let changed = self.changed.notified();
+            if is_so(&self.state()) {
+                return;
+            }
+            changed.await;
         }
     }
 
@@ -243,8 +266,9 @@ impl Host {
         Sent { at: self.now(), instant: Instant::now() }
     }
 
-    fn count_fault(&self) {
-        self.counts.faults.fetch_add(1, Relaxed);
+    fn count(&self, of: impl Fn(&Counts) -> &AtomicU64) {
+        of(&self.counts).fetch_add(1, Relaxed);
+        self.changed.notify_waiters();
     }
 }
 

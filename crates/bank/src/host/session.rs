@@ -26,9 +26,13 @@ impl Host {
                 tracing::info!(terminal, "a line signed on");
                 *locked(&connection.terminal) = terminal;
                 connection.set_signed_on(true);
+                self.changed.notify_waiters();
             }
             _ if !connection.is_signed_on() => return self.say(asked, &self.sign_on_first(*operation)),
-            Operation::SignOff => connection.set_signed_on(false),
+            Operation::SignOff => {
+                connection.set_signed_on(false);
+                self.changed.notify_waiters();
+            }
             _ => {}
         }
         let mut values = Values::new();

@@ -4,7 +4,7 @@ use super::{
     Host,
     connection::{Connection, Outgoing, Place},
     course::{Course, Tell},
-    damage::damaged,
+    damage,
     desk::{Asked, Said},
     locked,
 };
@@ -14,10 +14,7 @@ use crate::{
 };
 use domain::Rupiah;
 use iso8583::Message;
-use std::{
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
 
 /// How long an answer waits for another one to change places with.
@@ -73,11 +70,12 @@ impl Host {
             _ => {}
         }
         match course.tell {
-            Tell::Garbled => {
+            Tell::Garbled | Tell::Corrupted => {
                 let mut bytes = Vec::new();
                 if self.profile.spec.encode(&answer, &mut bytes).is_ok() {
-                    let damaged = damaged(&self.profile.frame, &bytes, dice);
-                    connection.send(Outgoing::Bytes(damaged), Some(place));
+                    let damage =
+                        if course.tell == Tell::Garbled { damage::unreadable } else { damage::anywhere };
+                    connection.send(Outgoing::Bytes(damage(&self.profile, &bytes, dice)), Some(place));
                 }
             }
             Tell::Cut => {
@@ -97,6 +95,7 @@ impl Host {
                     is_crossed: course.tell == Tell::Crossed,
                 };
                 release(locked(&self.held).replace(held));
+                self.changed.notify_waiters();
                 sleep(SWAP_WAIT).await;
                 release(locked(&self.held).take());
             }
@@ -131,7 +130,7 @@ impl Host {
     fn answer(&self, asked: &Asked, said: &Said) -> Option<Message> {
         match self.profile.answer(asked.operation, &asked.message, &said.code, &said.values) {
             Ok(answer) => {
-                self.counts.answered.fetch_add(1, Relaxed);
+                self.count(|counts| &counts.answered);
                 Some(answer)
             }
             Err(error) => {

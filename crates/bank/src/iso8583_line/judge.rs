@@ -85,6 +85,9 @@ pub(super) fn payment(
             Ok(paid) => PaymentOutcome::Paid(paid),
             Err(unknown) => PaymentOutcome::Unknown(unknown),
         },
+        Meaning::Refused(_) if has_receipt(&answer.values) => {
+            PaymentOutcome::Unknown(contradicts_itself(&answer))
+        }
         Meaning::Refused(reason) => PaymentOutcome::Refused(profile.refusal(reason, &answer.code)),
         _ => PaymentOutcome::Unknown(Unknown::UnknownCode(answer.code)),
     }
@@ -108,12 +111,24 @@ pub(super) fn question(
             Err(unknown) => StatusOutcome::Unknown(unknown),
         },
         // Refusing the question, or to carry the payment out by it, says no more of the original than "not found".
+        Meaning::NotPaid | Meaning::PaidByAnother if has_receipt(&answer.values) => {
+            StatusOutcome::Unknown(contradicts_itself(&answer))
+        }
         Meaning::NotPaid => StatusOutcome::NotPaid,
         Meaning::PaidByAnother => StatusOutcome::PaidByAnother,
         Meaning::PayerUnknown => StatusOutcome::PayerUnknown,
         Meaning::UnderWay => StatusOutcome::UnderWay,
         Meaning::Refused(_) | Meaning::Unknown => StatusOutcome::Unknown(Unknown::UnknownCode(answer.code)),
     }
+}
+
+/// A code of two characters is soon another one, on a line that nothing protects; a receipt is not.
+fn has_receipt(values: &Values) -> bool {
+    values.get(Value::BankReference).is_some_and(|reference| !reference.trim().is_empty())
+}
+
+fn contradicts_itself(answer: &Answer) -> Unknown {
+    garbled(format_args!("code {} says that nothing was paid, and there is a bank_reference", answer.code))
 }
 
 /// The amount is the answer's own, so that whoever asked can compare it; all else was echoed.

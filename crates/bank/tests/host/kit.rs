@@ -2,7 +2,7 @@
 
 use bank::{
     frame::Frame,
-    host::{Host, HostFaults},
+    host::{Host, HostFaults, HostState},
     profile::{Answer, LineProfile, Meaning, Operation, Value, Values},
     simulator::LedgerPayment,
 };
@@ -14,7 +14,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -32,7 +32,7 @@ use tokio_util::{codec::FramedRead, sync::CancellationToken};
 /// How long something may take that should take moments, on a machine that is busy with other things.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long nothing must come before it is believed that nothing comes.
+/// How long a bank that does nothing must do nothing before that is believed.
 pub const SILENCE: Duration = Duration::from_millis(300);
 
 pub const ANSWER_TIMEOUT: Duration = Duration::from_millis(600);
@@ -73,6 +73,8 @@ pub struct Bank {
     ledger: PathBuf,
     directory: Option<TempDir>,
     trace: Arc<AtomicU32>,
+    /// Messages that its clients sent.
+    sent: Arc<AtomicU64>,
 }
 
 impl Bank {
@@ -98,8 +100,8 @@ impl Bank {
         let stop = CancellationToken::new();
         let (serving, stopping) = (Arc::clone(&host), stop.clone());
         tokio::spawn(async move { serving.serve(listener, stopping).await });
-        let trace = Arc::new(AtomicU32::new(0));
-        Self { host, clock, profile, address, stop, ledger, directory, trace }
+        let (trace, sent) = (Arc::default(), Arc::default());
+        Self { host, clock, profile, address, stop, ledger, directory, trace, sent }
     }
 
     /// Another host on the same books.
@@ -120,6 +122,8 @@ impl Bank {
             profile: self.profile.clone(),
             clock: Arc::clone(&self.clock),
             trace: Arc::clone(&self.trace),
+            host: Arc::clone(&self.host),
+            sent: Arc::clone(&self.sent),
             terminal: "ESAM0001",
         }
     }
@@ -134,8 +138,24 @@ impl Bank {
         self.host.set_faults(faults).expect("they make sense");
     }
 
+    /// Waits until it stands so.
+    pub async fn until(&self, what: &str, is_so: impl Fn(&HostState) -> bool) {
+        until(&self.host, what, is_so).await;
+    }
+
+    /// Waits until it is done with all that was sent.
+    pub async fn settled(&self) {
+        settled(&self.host, &self.sent).await;
+    }
+
     pub async fn payments(&self) -> Vec<LedgerPayment> {
         self.host.payments().await.expect("the ledger is read")
+    }
+
+    /// Whether the bank has taken what was asked for so, once it is done with all that was sent.
+    pub async fn takes(&self, payment: &Message) -> bool {
+        self.settled().await;
+        self.has_taken(payment).await
     }
 
     /// Whether the bank has taken what was asked for so.
@@ -152,6 +172,16 @@ impl Drop for Bank {
     }
 }
 
+async fn until(host: &Host, what: &str, is_so: impl Fn(&HostState) -> bool) {
+    let waited = timeout(PATIENCE, host.until(is_so)).await;
+    waited.unwrap_or_else(|_| panic!("in time: {what}; {:?}", host.state()));
+}
+
+async fn settled(host: &Host, sent: &AtomicU64) {
+    let is_done = |state: &HostState| state.received == sent.load(Relaxed) && state.under_way == 0;
+    until(host, "it is done with all that was sent", is_done).await;
+}
+
 /// The gateway's end of a connection.
 pub struct Client {
     frames: FramedRead<OwnedReadHalf, Frame>,
@@ -159,6 +189,8 @@ pub struct Client {
     pub profile: LineProfile,
     clock: Arc<TestClock>,
     trace: Arc<AtomicU32>,
+    host: Arc<Host>,
+    sent: Arc<AtomicU64>,
     pub terminal: &'static str,
 }
 
@@ -207,6 +239,7 @@ impl Client {
 
     pub async fn send(&mut self, message: &Message) {
         let framed = self.framed(message);
+        self.sent.fetch_add(1, Relaxed);
         self.send_bytes(&framed).await;
     }
 
@@ -228,7 +261,15 @@ impl Client {
         Some(self.profile.spec.decode(&bytes).expect("a readable message"))
     }
 
-    /// Whether nothing comes for a while.
+    /// That nothing came of what was sent: what is asked next is answered next.
+    pub async fn hears_nothing(&mut self) {
+        settled(&self.host, &self.sent).await;
+        let echo = self.say(Operation::Echo, Values::new()).await;
+        let answer = self.hear().await.expect("an answer");
+        assert_eq!(self.profile.match_key(&answer), self.profile.match_key(&echo), "{answer:?}");
+    }
+
+    /// Whether nothing comes for a while, of a bank that would not answer a question either.
     pub async fn is_silent(&mut self) -> bool {
         timeout(SILENCE, self.frames.next()).await.is_err()
     }

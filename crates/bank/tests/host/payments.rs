@@ -6,7 +6,6 @@ use bank::{
     profile::{LineProfile, Meaning, Operation, Value},
 };
 use std::time::Duration;
-use tokio::time::sleep;
 
 /// One that reverses, made of the first example.
 fn reversing() -> String {
@@ -83,7 +82,7 @@ async fn a_payment_that_was_longer_on_its_way_than_the_horizon_is_dead() {
     let payment = client.profile.request(Operation::Payment, &values, false).unwrap();
     bank.clock.put_forward(HORIZON + Duration::from_secs(3));
     client.send(&payment).await;
-    assert!(client.is_silent().await, "nobody is told");
+    client.hears_nothing().await;
     assert!(!bank.has_taken(&payment).await);
     assert_eq!(client.status(&bill, &payment).await, Meaning::NotPaid);
     let (payment, _) = client.pay(bill).await;
@@ -100,7 +99,7 @@ async fn what_was_refused_stays_refused_when_an_advice_comes_that_could_pay_it()
     assert_eq!(answer.code, "89");
     bank.faults(HostFaults { lost: 1.0, ..HostFaults::default() });
     let lost = client.say(Operation::Payment, bill.clone()).await;
-    assert!(client.is_silent().await);
+    client.hears_nothing().await;
     bank.faults(HostFaults::default());
     assert_eq!(client.status(&bill, &refused).await, Meaning::NotPaid);
     assert!(!bank.has_taken(&refused).await);
@@ -134,12 +133,12 @@ async fn a_reversal_undoes_what_was_paid_and_bars_what_comes_later() {
     let payments = bank.payments().await;
     assert!(payments.len() == 1 && payments[0].generation < 0, "it is marked, and stays: {payments:?}");
     client.send(&payment).await;
-    assert!(client.is_silent().await, "a repeat is dead");
+    client.hears_nothing().await;
 
     let later = client.profile.request(Operation::Payment, &client.fresh(bill.clone()), false).unwrap();
     assert_eq!(client.status(&bill, &later).await, Meaning::NotPaid, "before it comes");
     client.send(&later).await;
-    assert!(client.is_silent().await);
+    client.hears_nothing().await;
     assert!(!bank.has_taken(&later).await);
     let (payment, _) = client.pay(bill).await;
     assert!(bank.has_taken(&payment).await, "the bill is free");
@@ -199,7 +198,7 @@ columns = [
     let bill = client.resident(0).await;
     bank.faults(HostFaults { lost: 1.0, ..HostFaults::default() });
     let lost = client.say(Operation::Payment, bill.clone()).await;
-    assert!(client.is_silent().await);
+    client.hears_nothing().await;
     bank.faults(HostFaults::default());
     assert_eq!(client.status(&bill, &lost).await, Meaning::Done);
     assert!(bank.has_taken(&lost).await);
@@ -228,13 +227,13 @@ async fn test_numbers_answer_questions_in_every_dialect() {
         let bill = client.bill(test_number(415, "0001")).await;
         let payment = client.say(Operation::Payment, bill.clone()).await;
         assert_eq!(client.status(&bill, &payment).await, Meaning::UnderWay, "{name}");
-        sleep(HORIZON).await;
+        bank.settled().await;
         assert_eq!(client.status(&bill, &payment).await, Meaning::Done, "{name}: taken near the horizon");
         let bill = client.bill(test_number(413, "0001")).await;
         let payment = client.say(Operation::Payment, bill.clone()).await;
         let (_, question) = client.question(&bill, &payment);
         client.send(&question).await;
-        assert!(client.is_silent().await, "{name}");
+        client.hears_nothing().await;
     }
 }
 

@@ -71,7 +71,7 @@ async fn a_new_day_is_told_to_every_line_that_has_signed_on_and_to_no_other() {
         let echo = client.ask(Operation::Echo, Values::new()).await;
         assert_eq!(echo.code, "00", "the answer is taken without another");
     }
-    assert!(stranger.is_silent().await);
+    stranger.hears_nothing().await;
     let answer = stranger.ask(Operation::SignOn, Values::new()).await;
     assert_eq!(answer.values.get(Value::SettlementDate), Some(told.as_str()));
     assert_eq!(bank.host.state().business_date, tomorrow.to_string());

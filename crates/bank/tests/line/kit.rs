@@ -1,8 +1,8 @@
 //! A bank host and a line to it, with a gateway's desk that says yes.
 
 use bank::{
-    Bank, Desk, Holds, InquiryOutcome, InquiryRequest, PaymentOutcome, PaymentRequest, Place, Placing,
-    TraceBlock,
+    Bank, Desk, Holds, InquiryOutcome, InquiryRequest, Paid, PaymentOutcome, PaymentRequest, Place, Placing,
+    StatusOutcome, TraceBlock,
     host::{Host, HostFaults},
     iso8583_line::{Iso8583Bank, LineSettings, OneLine},
     profile::LineProfile,
@@ -198,6 +198,21 @@ impl Fixture {
         let (place, request) = self.begin(bill);
         let outcome = self.bank.pay(place, request.clone()).await;
         (request, outcome)
+    }
+
+    /// What the bank says of a payment that it has taken, on whichever connection stands.
+    pub async fn status_until_known(&self, request: &PaymentRequest) -> Paid {
+        let asking = async {
+            loop {
+                self.until("the line is up", |f| f.bank.lines()[0].is_up).await;
+                match self.bank.status(request.clone()).await {
+                    StatusOutcome::Paid(paid) => return paid,
+                    StatusOutcome::Unknown(_) => {}
+                    other => panic!("it was taken: {other:?}"),
+                }
+            }
+        };
+        timeout(PATIENCE, asking).await.expect("the truth is found")
     }
 
     /// Whether the bank has taken it.

@@ -4,5 +4,4 @@ mod host;
 mod kit;
 mod peer;
 mod scripted;
-mod throughput;
 mod tls;

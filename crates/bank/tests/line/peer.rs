@@ -134,13 +134,6 @@ impl Connection {
         Some((operation, message))
     }
 
-    /// For whoever reads and writes by itself.
-    pub fn parts(
-        &mut self,
-    ) -> (&mut FramedRead<impl AsyncRead + use<>, bank::frame::Frame>, &mut (impl AsyncWrite + use<>)) {
-        (&mut self.frames, &mut self.writing)
-    }
-
     /// The next request, which must be this.
     pub async fn expect(&mut self, operation: Operation) -> Message {
         let (found, message) = self.next().await.unwrap_or_else(|| panic!("a {}", operation.name()));
@@ -324,7 +317,7 @@ impl Gateway {
         self.try_begin().expect("a place")
     }
 
-    pub fn try_begin(&self) -> Result<(Place, PaymentRequest), bank::NoPlace> {
+    fn try_begin(&self) -> Result<(Place, PaymentRequest), bank::NoPlace> {
         let invoice = self.next_invoice();
         let place = self.bank.place(Placing { invoice, upstream_reference: None })?;
         let request = PaymentRequest {

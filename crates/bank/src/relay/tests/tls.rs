@@ -5,88 +5,72 @@ use super::{
     provider::{Provider, Reply},
 };
 use crate::{Bank, PaymentOutcome};
-use rustls::{
-    ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+use std::{sync::Arc, time::Duration};
+use test_certificates::Certificates;
+use tokio::{
+    sync::Semaphore,
+    time::{self, Instant},
 };
-use std::{path::PathBuf, process::Command, sync::Arc, time::Duration};
-use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
-use tokio_rustls::TlsAcceptor;
 
-/// Two authorities, of which the first one has signed the certificate of 127.0.0.1.
-struct Certificates(TempDir);
+fn certificates() -> Certificates {
+    Certificates::default().signed("provider", "right", "IP:127.0.0.1")
+}
 
-impl Certificates {
-    fn new() -> Self {
-        let certificates = Self(TempDir::new().unwrap());
-        let new_key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-        for authority in ["right", "wrong"] {
-            let files = format!("-keyout {authority}.key -out {authority}.pem");
-            certificates.openssl(&format!("req -x509 {new_key} -days 2 -subj /CN={authority} {files}"));
+/// What a connection waits at before it comes up.
+struct Gate {
+    /// One more for each that waits, or did.
+    came: Semaphore,
+    /// How many may pass.
+    open: Semaphore,
+}
+
+impl Gate {
+    fn new(open: usize) -> Arc<Self> {
+        Arc::new(Self { came: Semaphore::new(0), open: Semaphore::new(open) })
+    }
+
+    async fn pass(&self) {
+        self.came.add_permits(1);
+        self.open.acquire().await.expect("nobody closes it").forget();
+    }
+
+    /// Waits until one waits at it.
+    async fn waited_at(&self) {
+        self.came.acquire().await.expect("nobody closes it").forget();
+    }
+}
+
+async fn provider(certificates: &Certificates, gate: Arc<Gate>) -> Provider {
+    let acceptor = certificates.acceptor("provider", None);
+    let provider = Provider::start_with(move |stream| {
+        let (acceptor, gate) = (acceptor.clone(), Arc::clone(&gate));
+        async move {
+            gate.pass().await;
+            acceptor.accept(stream).await.ok()
         }
-        std::fs::write(
-            certificates.path("names"),
-            "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n",
-        )
-        .unwrap();
-        certificates.openssl(&format!("req {new_key} -subj /CN=penyedia -keyout server.key -out server.csr"));
-        let signer = "-CA right.pem -CAkey right.key -CAcreateserial";
-        certificates
-            .openssl(&format!("x509 -req -in server.csr -days 2 -extfile names -out server.pem {signer}"));
-        certificates
-    }
-
-    fn openssl(&self, arguments: &str) {
-        let done =
-            Command::new("openssl").args(arguments.split(' ')).current_dir(self.0.path()).output().unwrap();
-        assert!(done.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&done.stderr));
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// A provider that takes its time to come up.
-    async fn provider(&self, handshake: Duration) -> Provider {
-        let certificate = CertificateDer::from_pem_file(self.path("server.pem")).unwrap();
-        let key = PrivateKeyDer::from_pem_file(self.path("server.key")).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let provider = Provider::start_with(move |stream| {
-            let acceptor = acceptor.clone();
-            async move {
-                sleep(handshake).await;
-                acceptor.accept(stream).await.ok()
-            }
-        })
-        .await;
-        provider.on("inquiry_esamsat", [Reply::json(BILL)]);
-        provider.on("pay_esamsat", [Reply::json(answered("CONFIRM"))]);
-        provider
-    }
+    })
+    .await;
+    provider.on("inquiry_esamsat", [Reply::json(BILL)]);
+    provider.on("pay_esamsat", [Reply::json(answered("CONFIRM"))]);
+    provider
 }
 
 #[tokio::test]
 async fn it_believes_whom_the_file_names() {
-    let certificates = Certificates::new();
+    let certificates = certificates();
+    let open = Gate::new(Semaphore::MAX_PERMITS);
     let trusting = |provider, authority: &str| {
         let ca_file = certificates.path(authority);
         Fixture::with(provider, "https", move |settings| {
             settings.ca_file = Some(ca_file);
         })
     };
-    let fixture = trusting(certificates.provider(Duration::ZERO).await, "right.pem");
+    let fixture = trusting(provider(&certificates, Arc::clone(&open)).await, "right.pem");
     fixture.open().await;
     bill(fixture.inquire().await);
     assert!(matches!(fixture.pay().await, PaymentOutcome::Paid(_)));
 
-    let fixture = trusting(certificates.provider(Duration::ZERO).await, "wrong.pem");
+    let fixture = trusting(provider(&certificates, open).await, "wrong.pem");
     assert_eq!(fixture.pay().await, PaymentOutcome::NeverSent);
     let error = fixture.relay.lines().remove(0).last_error.unwrap_or_default();
     assert!(error.contains("certificate"), "{error}");
@@ -95,31 +79,41 @@ async fn it_believes_whom_the_file_names() {
 
 #[tokio::test]
 async fn the_clocks_are_looked_at_when_the_connection_is_up() {
-    let certificates = Certificates::new();
-    let fixture =
-        Fixture::with(certificates.provider(Duration::from_millis(200)).await, "https", |settings| {
-            settings.answer_timeout_ms = 15_000;
-            settings.connect_timeout_ms = 15_000;
-            settings.horizon_ms = 15_000;
-            settings.ca_file = Some(certificates.path("right.pem"));
-        });
+    let certificates = certificates();
+    let gate = Gate::new(0);
+    let fixture = Fixture::with(provider(&certificates, Arc::clone(&gate)).await, "https", |settings| {
+        settings.answer_timeout_ms = 15_000;
+        settings.connect_timeout_ms = 15_000;
+        settings.horizon_ms = 15_000;
+        settings.ca_file = Some(certificates.path("right.pem"));
+    });
+    let soon = Duration::from_millis(100);
     for by_clock in [true, false] {
         let mut request = fixture.request();
         if by_clock {
-            request.send_before = fixture.clock.now().plus(Duration::from_millis(100));
+            request.send_before = fixture.clock.now().plus(soon);
         } else {
-            request.send_before_monotonic = Instant::now() + Duration::from_millis(100);
+            request.send_before_monotonic = Instant::now() + soon;
         }
-        assert_eq!(fixture.relay.pay(fixture.place().unwrap(), request).await, PaymentOutcome::NeverSent);
+        let late = async {
+            gate.waited_at().await;
+            time::pause();
+            time::advance(soon).await;
+            time::resume();
+            gate.open.add_permits(1);
+        };
+        let (outcome, ()) = tokio::join!(fixture.relay.pay(fixture.place().unwrap(), request), late);
+        assert_eq!(outcome, PaymentOutcome::NeverSent);
     }
     assert_eq!(fixture.provider.asked("pay_esamsat"), []);
+    gate.open.add_permits(1);
     assert!(matches!(fixture.pay().await, PaymentOutcome::Paid(_)));
 }
 
 #[tokio::test]
 async fn a_connection_that_does_not_come_up_was_never_sent() {
-    let certificates = Certificates::new();
-    let fixture = Fixture::with(certificates.provider(Duration::from_secs(10)).await, "https", |settings| {
+    let certificates = certificates();
+    let fixture = Fixture::with(provider(&certificates, Gate::new(0)).await, "https", |settings| {
         impatient(settings);
         settings.ca_file = Some(certificates.path("right.pem"));
     });
