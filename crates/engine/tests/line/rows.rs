@@ -82,7 +82,7 @@ async fn every_course_of_a_payment_ends_as_the_banks_books_in_every_dialect() {
 
 /// Of a bank that only tells, beyond what test numbers reach: what befalls the one payment, whether the bank took it,
 /// and which incident is raised.
-const FAULTS: [(&str, &str, Option<IncidentKind>); 10] = [
+const FAULTS: [(&str, &str, Option<IncidentKind>); 11] = [
     ("lost", "REFUND", None),
     ("silent", "CONFIRM", None),
     ("late", "CONFIRM", None),
@@ -90,6 +90,7 @@ const FAULTS: [(&str, &str, Option<IncidentKind>); 10] = [
     ("twice", "CONFIRM", None),
     ("wrong_trace", "CONFIRM", Some(IncidentKind::IdentityDiffers)),
     ("echoed", "CONFIRM", Some(IncidentKind::Unmatched)),
+    ("garbled", "CONFIRM", Some(IncidentKind::Garbled)),
     ("cut", "CONFIRM", None),
     ("cut_before", "REFUND", None),
     ("cut_over", "CONFIRM", None),

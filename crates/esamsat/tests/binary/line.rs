@@ -6,18 +6,18 @@
 use crate::kit::{
     Gateway, PATIENCE, Ran, Site,
     books::{Books, times_said},
-    clients::{Hall, OPENING, PARTNERS, PASSWORD},
+    clients::{Hall, OPENING, PARTNERS, PASSWORD, Said, UNREACHABLE},
     dice::Dice,
-    http, text,
+    http,
 };
 use serde_json::Value;
 use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 
-/// Every fault that a line and a bank can have, a sixth of all messages in all. What breaks the connection is rare:
-/// it strikes everything that is under way on it.
-const FAULTS: &str = r#"{"lost":0.02,"silent":0.02,"late":0.02,"near_horizon":0.01,"twice":0.02,"swapped":0.02,
-    "crossed":0.01,"garbled":0.0015,"wrong_amount":0.01,"wrong_trace":0.005,"echoed":0.005,"cut":0.0004,
-    "cut_before":0.0002,"cut_reading":0.0002,"unknown_code":0.02,"refused":0.02,"delay_ms":[0,15]}"#;
+/// Every fault that a line and a bank can have but damage that nobody can notice; a quarter of all messages in all.
+/// What breaks the connection is rare: it strikes everything that is under way on it.
+const FAULTS: &str = r#"{"lost":0.03,"silent":0.03,"late":0.03,"near_horizon":0.02,"twice":0.03,"swapped":0.02,
+    "crossed":0.02,"garbled":0.003,"wrong_amount":0.02,"wrong_trace":0.01,"echoed":0.01,"cut":0.0008,
+    "cut_before":0.0004,"cut_reading":0.0004,"unknown_code":0.02,"refused":0.02,"delay_ms":[0,15]}"#;
 
 /// A bank in a process of its own.
 pub(crate) struct Bank {
@@ -152,7 +152,9 @@ fn three_books_agree_whoever_is_killed() {
     bank.faults("{}");
     site.settled();
     site.verify();
-    let notes = hall.take_notes();
+    let mut notes = hall.take_notes();
+    // "No line" is said before anything is reserved, and of that moment alone: asked again, it may be paid.
+    notes.retain(|note| !matches!(&note.said, Said::Refused { reason } if reason == UNREACHABLE));
     let books = Books::read_all_with(&site, &notes, &bank.payments());
     gateway.stop();
     let reached = [
@@ -197,8 +199,9 @@ fn payments_under_faults(profile: &str) {
         eprintln!("{}", ran.stdout);
         ran
     };
-    // In so much noise some stay refused, or PENDING, which ends the run with another code.
-    pay_all(&gateway);
+    let ran = pay_all(&gateway);
+    let went_over_all = format!("{count} vehicles from 0 on");
+    assert!(ran.stdout.contains(&went_over_all), "in so much noise some may stay unpaid: {}", ran.stderr);
     bank.faults("{}");
     // A payment that was asked about in vain for long is asked about rarely; a new start asks at once.
     gateway.stop();
@@ -222,8 +225,6 @@ fn payments_under_faults(profile: &str) {
         .collect();
     let begun = books.invoices.values().filter(|invoice| invoice["identity"].is_string()).count();
     assert_eq!(identities.len(), begun, "no identity is used twice");
-    let shown = text(&books.invoices.values().next().cloned().unwrap_or_default(), "number");
-    assert!(!shown.is_empty());
     gateway.stop();
 }
 
