@@ -3,10 +3,8 @@
 //! It opens after a row of time-outs in which nothing at all was heard for as long as an answer may take; then one
 //! request at a time tries whether it is over. Any answer to a request closes it.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use crate::locked;
+use std::{sync::Mutex, time::Duration};
 use tokio::time::Instant;
 
 /// Time-outs in a row.
@@ -32,7 +30,7 @@ impl Breaker {
     }
 
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.seen)
     }
 
     pub(crate) fn answered(&self) {

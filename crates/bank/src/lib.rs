@@ -10,8 +10,11 @@ pub mod frame;
 pub mod host;
 pub mod iso8583_line;
 pub mod profile;
+mod refusals;
 pub mod relay;
+mod report;
 pub mod simulator;
+mod tls;
 
 use domain::{
     Bill, BusinessDate, ChassisNumber, Fence, InvoiceNumber, Nik, PaymentCode, ProductCode, Refusal, Rupiah,
@@ -19,7 +22,11 @@ use domain::{
 };
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
     time::Instant,
@@ -211,15 +218,22 @@ pub struct PaymentRequest {
     pub terms: UpstreamTerms,
     /// Looked at immediately before writing: past it, neither the first request nor a question that
     /// [`Question::Executes`] or [`Question::Reverses`] is sent.
-    pub send_before: Timestamp,
-    /// The same by the clock that nobody can set; looked at together with the other.
-    pub send_before_monotonic: Instant,
+    pub send_before: SendBefore,
 }
 
-impl PaymentRequest {
-    /// Whether a request that moves money may be sent: asked immediately before writing.
-    pub fn may_be_sent(&self, now: Timestamp) -> bool {
-        now < self.send_before && Instant::now() < self.send_before_monotonic
+/// Until when a request that moves money may be written: both clocks must be before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SendBefore {
+    /// By the clock that people set.
+    pub wall: Timestamp,
+    /// By the clock that nobody can set.
+    pub monotonic: Instant,
+}
+
+impl SendBefore {
+    /// Whether it may be written now, which is `now` on the wall; asked immediately before writing.
+    pub fn allows(&self, now: Timestamp) -> bool {
+        now < self.wall && Instant::now() < self.monotonic
     }
 }
 
@@ -279,9 +293,9 @@ pub enum Unknown {
     #[error("the answer could not be read: {0}")]
     Garbled(String),
     /// The upstream is still at it, or does not say.
-    #[error("the upstream is still at it")]
+    #[error("the upstream is still at it, or does not say")]
     UnderWay,
-    /// A response code that the profile does not know.
+    /// A response code that says nothing about this request, as far as the profile knows.
     #[error("unknown response code {0}")]
     UnknownCode(String),
 }
@@ -290,7 +304,7 @@ pub enum Unknown {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LateAnswer {
     /// The invoice that the answer is for, as far as its identity tells.
-    pub invoice: Option<InvoiceNumber>,
+    pub invoice: InvoiceNumber,
     /// What it says.
     pub outcome: PaymentOutcome,
 }
@@ -331,4 +345,9 @@ pub trait Bank: Send + Sync + 'static {
 
     /// The stream of late answers. There is one; whoever takes it first has it.
     fn late_answers(&self) -> Option<mpsc::UnboundedReceiver<LateAnswer>>;
+}
+
+/// Nothing in this crate is left half changed by a panic.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -10,7 +10,7 @@
 //! ```
 
 use crate::{About, Engine, Failure, Refused, Turned, View, limits, settle::Known};
-use bank::{NoPlace, PaymentOutcome, PaymentRequest, Placing, Unknown};
+use bank::{NoPlace, PaymentOutcome, PaymentRequest, Placing, SendBefore, Unknown};
 use domain::{
     Accepted, Attempt, Command, Invoice, InvoiceNumber, NotPaidProof, Partner, PartnerId, Reason, Refusal,
     Rejection, State,
@@ -252,8 +252,7 @@ impl Engine {
             payment_code: facts.payment_code.clone(),
             amount: invoice.amount_due(),
             terms: invoice.upstream_terms,
-            send_before,
-            send_before_monotonic: begun + self.settings.send_within,
+            send_before: SendBefore { wall: send_before, monotonic: begun + self.settings.send_within },
         };
         // The connector looks at both clocks immediately before it writes. It answers in time by itself; one that
         // does not must not keep others from asking it.

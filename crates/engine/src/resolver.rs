@@ -19,7 +19,7 @@ use crate::{
     limits,
     settle::Known,
 };
-use bank::{Bank, PaymentRequest, Question, StatusOutcome};
+use bank::{Bank, PaymentRequest, Question, SendBefore, StatusOutcome};
 use domain::{
     Accepted, Command, Fence, InvoiceNumber, NotPaidProof, PartnerId, Rejection, State, UpstreamId,
     command::{Outcome, PaymentFacts, PutOffResolution},
@@ -412,8 +412,7 @@ impl Engine {
             payment_code: invoice.payment_code.clone()?,
             amount: invoice.amount_due(),
             terms: invoice.upstream_terms,
-            send_before,
-            send_before_monotonic: asked_instant + send_within,
+            send_before: SendBefore { wall: send_before, monotonic: asked_instant + send_within },
         };
         metrics::counter!("esamsat_status_questions_total").increment(1);
         let answer = tokio::time::timeout(bank.profile().answer_timeout, bank.status(request)).await;

@@ -172,11 +172,7 @@ impl Engine {
     }
 
     async fn settle_late_answer(&self, answer: LateAnswer) {
-        let Some(number) = answer.invoice else {
-            let detail = "an answer to nothing that is known".to_owned();
-            self.raise_incident(None, IncidentKind::Unmatched, detail);
-            return;
-        };
+        let number = answer.invoice;
         let stored = match self.store.invoice(number).await {
             Ok(Some(stored)) => stored,
             Ok(None) => {
@@ -187,10 +183,11 @@ impl Engine {
             Err(error) => return tracing::warn!(invoice = %number, %error, "a late answer was not applied"),
         };
         let invoice = stored.invoice;
-        // A late "never sent" proves nothing any more, and an unknown one says nothing new.
         let outcome = match answer.outcome {
             outcome @ (PaymentOutcome::Paid(_) | PaymentOutcome::Refused(_)) => outcome,
-            PaymentOutcome::NeverSent | PaymentOutcome::Unknown(_) => return,
+            PaymentOutcome::Unknown(unknown) => return self.note_unknown(number, &unknown),
+            // A late "never sent" proves nothing any more.
+            PaymentOutcome::NeverSent => return,
         };
         if matches!(invoice.state, State::Inquiry | State::Failure { .. }) {
             let detail = "an answer to a payment that never began".to_owned();

@@ -7,7 +7,7 @@ use crate::{
     statements::Statements,
 };
 use domain::{
-    Invoice, InvoiceNumber, PartnerId, State,
+    Invoice, InvoiceNumber, PartnerId, State, Timestamp,
     record::{Incident, Proposal},
     rows::{Claim, Counter, IncidentKey, Keys, Rows},
 };
@@ -29,7 +29,7 @@ pub(crate) struct Loaded {
 pub(crate) struct Before {
     look: Claims,
     claims: HashSet<String>,
-    pub(crate) stages: HashMap<InvoiceNumber, Stage>,
+    pub(crate) stages: HashMap<InvoiceNumber, (Stage, Option<PutOff>)>,
     pub(crate) partner_bodies: HashMap<PartnerId, String>,
     pub(crate) proposal_bodies: HashMap<InvoiceNumber, String>,
     pub(crate) incidents: BTreeMap<IncidentKey, Option<Incident>>,
@@ -73,6 +73,13 @@ pub(crate) enum Stage {
     Settled,
 }
 
+/// What questions have changed about a payment: until when it is put off, and whether it is being reversed.
+pub(crate) type PutOff = (Timestamp, bool);
+
+pub(crate) fn put_off(invoice: &Invoice) -> Option<PutOff> {
+    invoice.state.attempt().map(|attempt| (attempt.resolve_after, attempt.is_reversing))
+}
+
 impl Stage {
     pub(crate) fn of(invoice: &Invoice) -> Self {
         match invoice.state {
@@ -98,7 +105,10 @@ impl Loaded {
             stages: rows
                 .invoices
                 .iter()
-                .filter_map(|(number, invoice)| Some((*number, Stage::of(invoice.as_ref()?))))
+                .filter_map(|(number, invoice)| {
+                    let invoice = invoice.as_ref()?;
+                    Some((*number, (Stage::of(invoice), put_off(invoice))))
+                })
                 .collect(),
             partner_bodies: self.partner_bodies,
             proposal_bodies: self.proposal_bodies,

@@ -4,7 +4,7 @@
 use crate::{
     columns::{balance_row, environment_code, json},
     failure::Failure,
-    load::{Before, Stage},
+    load::{Before, Stage, put_off},
     pipeline::{Pipeline, parameters},
     statements::Statements,
 };
@@ -42,10 +42,10 @@ impl<'a> Plan<'a> {
     pub(crate) fn of(changes: &'a Changes, before: &Before) -> Result<Self, Failure> {
         let mut plan = Self { changes: Some(changes), ..Self::default() };
         for (number, invoice) in &changes.invoices {
-            let stage = match changes.presentments.get(number) {
+            let (stage, stood) = match changes.presentments.get(number) {
                 Some(presentment) => {
                     plan.invoices.push((invoice, json(presentment)));
-                    Stage::New
+                    (Stage::New, None)
                 }
                 None => *before
                     .stages
@@ -53,8 +53,10 @@ impl<'a> Plan<'a> {
                     .ok_or_else(|| Failure::Row(format!("{number:?} does not exist")))?,
             };
             let next = Stage::of(invoice);
-            if next == stage && next == Stage::Begun {
+            if stage == Stage::Begun && put_off(invoice) != stood {
                 plan.put_off.push(invoice);
+            }
+            if next == stage && next == Stage::Begun {
                 continue;
             }
             if next <= stage {

@@ -439,11 +439,14 @@ pub async fn a_question_that_may_pay_puts_the_refund_off(database: &dyn Database
     let facts = fixture::invoice(&*store, LIVE, partner, 1, 2).await;
     apply(&*store, vec![begin(&facts), put_off(&facts, 60, 200, false)]).await;
     let outcome = Outcome::Paid { receipt: fixture::receipt(), amount: TOTAL - FEE };
-    apply(&*store, vec![settled_by_question(&facts, outcome, 200)]).await;
+    // Also if the answer is there before the question is written.
+    apply(&*store, vec![put_off(&facts, 200, 300, false), settled_by_question(&facts, outcome, 300)]).await;
+    let stored = store.invoice(facts.invoice).await.expect(ANSWERS).expect("the invoice is there");
+    assert_eq!(stored.invoice.state.attempt().map(|it| it.resolve_after), Some(seconds_later(300)));
     let refused = || Outcome::NotPaid(NotPaidProof::Refused { refusal: Refusal::already_paid() });
     let first = apply_one(&*store, settled_by_question(&facts, refused(), 120)).await;
     assert!(matches!(first, Ok(Accepted::AlreadySettled(_))), "the question paid: {first:?}");
-    let latest = apply_one(&*store, settled_by_question(&facts, refused(), 200)).await;
+    let latest = apply_one(&*store, settled_by_question(&facts, refused(), 300)).await;
     assert!(matches!(latest, Ok(Accepted::Contradiction(_))), "{latest:?}");
     assert_sound(&*store).await;
 }
@@ -468,8 +471,15 @@ pub async fn a_reversal_alone_says_how_it_ended(database: &dyn Database) {
     let never_sent = apply_one(&*store, not_paid(&facts, NotPaidProof::NeverSent)).await;
     assert_eq!(never_sent, Err(Rejection::BeingReversed));
     let outcome = Outcome::Paid { receipt: fixture::receipt(), amount: TOTAL - FEE };
-    let answered = apply_one(&*store, settled_by_question(&facts, outcome, 400)).await;
+    let answered = apply_one(&*store, settled_by_question(&facts, outcome.clone(), 400)).await;
     assert!(matches!(answered, Ok(Accepted::Invoice(invoice)) if invoice.state.word() == "CONFIRM"));
+
+    let facts = fixture::invoice(&*store, LIVE, partner, 1, 2).await;
+    apply(&*store, vec![begin(&facts)]).await;
+    apply(&*store, vec![put_off(&facts, 120, 300, true), settled_by_question(&facts, outcome, 300)]).await;
+    let stored = store.invoice(facts.invoice).await.expect(ANSWERS).expect("the invoice is there");
+    let attempt = stored.invoice.state.attempt().expect("it has begun");
+    assert_eq!((attempt.resolve_after, attempt.is_reversing), (seconds_later(300), true));
     assert_sound(&*store).await;
 }
 

@@ -4,10 +4,11 @@
 //! once so many of its requests are under way. What befalls the messages follows from the host's seed, the connection's
 //! number and the messages' order.
 
-use super::{Host, HostFaults, locked};
+use super::{Host, HostFaults};
 use crate::{
     core_banking::{Dice, Sent, fraction},
     frame::{Frame, FrameError},
+    locked,
 };
 use bytes::{Bytes, BytesMut};
 use iso8583::Message;

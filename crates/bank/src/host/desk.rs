@@ -267,7 +267,7 @@ impl Host {
     fn refuse(&self, operation: Operation, refusal: &Refusal) -> Said {
         let means = |reason| self.profile.code_for(operation, &Meaning::Refused(reason));
         let own = refusal.bank_code.as_deref().and_then(|shown| self.profile.code_of_shown(shown));
-        let own = own.filter(|code| self.profile.meaning(operation, code) != Meaning::Unknown);
+        let own = own.filter(|code| self.profile.meaning(operation, code).is_known());
         let other = || means(refusal.reason).or_else(|| means(Reason::BankRefused));
         match own {
             Some(code) => Said::code(&code),

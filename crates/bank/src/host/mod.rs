@@ -28,6 +28,7 @@ pub use faults::HostFaults;
 
 use crate::{
     core_banking::{BankCore, Dice, FaultRates, LedgerError, LedgerPayment, Sent},
+    locked,
     profile::{LineProfile, Operation, Value},
 };
 use bills::Bills;
@@ -37,7 +38,7 @@ use serde::Serialize;
 use std::{
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -276,8 +277,4 @@ impl Host {
 pub async fn read_ledger(path: &Path, clock: Arc<dyn Clock>) -> Result<Vec<LedgerPayment>, LedgerError> {
     let none = (FaultRates::default(), 0);
     BankCore::open(path, clock, 0, none, Duration::ZERO)?.payments().await
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,9 +4,11 @@ use super::{
     Host,
     connection::{Connection, Outgoing},
     desk::{Asked, Said},
-    locked,
 };
-use crate::profile::{Meaning, Operation, Value, Values};
+use crate::{
+    locked,
+    profile::{Meaning, Operation, Value, Values},
+};
 use domain::BusinessDate;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -50,7 +52,7 @@ impl Host {
 
     /// A code that means nothing in answer to this, for what cannot be read.
     pub(super) fn code_of_nothing(&self, operation: Operation) -> &'static str {
-        let means_nothing = |code: &&&str| self.profile.meaning(operation, code) == Meaning::Unknown;
+        let means_nothing = |code: &&&str| !self.profile.meaning(operation, code).is_known();
         ["96", "30", "05", "12", "7F"].iter().find(means_nothing).copied().unwrap_or("ZZ")
     }
 

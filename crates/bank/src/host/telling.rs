@@ -6,10 +6,10 @@ use super::{
     course::{Course, Tell},
     damage,
     desk::{Asked, Said},
-    locked,
 };
 use crate::{
     core_banking::{Dice, UNKNOWN_CODE},
+    locked,
     profile::Value,
 };
 use domain::Rupiah;

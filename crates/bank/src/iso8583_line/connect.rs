@@ -1,10 +1,8 @@
 //! A connection to a bank: prompt, watched, and encrypted where that is agreed.
 
 use super::settings::Tls;
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
-};
+use crate::tls;
+use rustls::{ClientConfig, pki_types::ServerName};
 use socket2::{SockRef, TcpKeepalive};
 use std::{io, sync::Arc, time::Duration};
 use tokio::{
@@ -23,56 +21,28 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 pub(super) type Reading = Box<dyn AsyncRead + Send + Unpin>;
 pub(super) type Writing = Box<dyn AsyncWrite + Send + Unpin>;
 
-/// Reads what a line's encryption needs; the error says which file is of no use.
-pub(super) fn tls_config(tls: &Tls) -> Result<(Arc<ClientConfig>, ServerName<'static>), String> {
-    let name = ServerName::try_from(tls.server_name.clone())
-        .map_err(|_| format!("tls.server_name {:?} is no host name", tls.server_name))?;
-    let unusable = |what: &str, path: &std::path::Path, error: &dyn std::fmt::Display| {
-        format!("failed to read {what} from {}: {error}", path.display())
-    };
-    let certificates = |what: &str, path: &std::path::Path| -> Result<Vec<CertificateDer<'static>>, String> {
-        let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        match read {
-            Ok(certificates) if certificates.is_empty() => {
-                Err(unusable(what, path, &"there is no certificate in it"))
-            }
-            Ok(certificates) => Ok(certificates),
-            Err(error) => Err(unusable(what, path, &error)),
-        }
-    };
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates("tls.ca_file", &tls.ca_file)? {
-        roots.add(certificate).map_err(|error| unusable("tls.ca_file", &tls.ca_file, &error))?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring has the default versions")
-        .with_root_certificates(roots);
-    let config = match (&tls.certificate_file, &tls.key_file) {
-        (None, None) => builder.with_no_client_auth(),
-        (Some(certificate), Some(key)) => {
-            let chain = certificates("tls.certificate_file", certificate)?;
-            let key_der =
-                PrivateKeyDer::from_pem_file(key).map_err(|error| unusable("tls.key_file", key, &error))?;
-            builder
-                .with_client_auth_cert(chain, key_der)
-                .map_err(|error| unusable("tls.key_file", key, &error))?
-        }
+/// Reads what a line's encryption needs; the error says which file is of no use. It is read for every connection, so
+/// that a renewed certificate needs no new start.
+pub(super) fn tls_config(settings: &Tls) -> Result<(Arc<ClientConfig>, ServerName<'static>), String> {
+    let name = ServerName::try_from(settings.server_name.clone())
+        .map_err(|_| format!("tls.server_name {:?} is no host name", settings.server_name))?;
+    let own = match (&settings.certificate_file, &settings.key_file) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => Some((certificate.as_path(), key.as_path())),
         _ => {
             return Err(
                 "tls.certificate_file and tls.key_file belong together; give both or neither".to_owned()
             );
         }
     };
-    Ok((Arc::new(config), name))
+    Ok((tls::client_config(tls::roots("tls.ca_file", &settings.ca_file)?, own)?, name))
 }
 
 /// Connects. What is handed to the kernel is given up by it after `user_timeout` without an acknowledgement, so
 /// that nothing arrives later than that.
 pub(super) async fn connect(
     address: &str,
-    tls: Option<&Tls>,
+    encryption: Option<&Tls>,
     user_timeout: Duration,
 ) -> io::Result<(Reading, Writing)> {
     let connecting = async {
@@ -81,11 +51,11 @@ pub(super) async fn connect(
         let socket = SockRef::from(&stream);
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
         socket.set_tcp_user_timeout(Some(user_timeout))?;
-        let Some(tls) = tls else {
+        let Some(settings) = encryption else {
             let (reading, writing) = stream.into_split();
             return Ok((Box::new(reading) as Reading, Box::new(writing) as Writing));
         };
-        let (config, name) = tls_config(tls).map_err(io::Error::other)?;
+        let (config, name) = tls_config(settings).map_err(io::Error::other)?;
         let stream = TlsConnector::from(config).connect(name, stream).await?;
         let (reading, writing) = tokio::io::split(stream);
         Ok((Box::new(reading) as Reading, Box::new(writing) as Writing))

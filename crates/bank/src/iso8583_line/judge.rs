@@ -6,7 +6,6 @@ use crate::{
     profile::{Answer, LineProfile, Malformed, Meaning, Operation, Value, Values},
 };
 use domain::{Bill, Secret, UpstreamTerms, invoice::BankReceipt};
-use iso8583::Message;
 
 fn garbled(what: impl std::fmt::Display) -> Unknown {
     Unknown::Garbled(what.to_string())
@@ -16,30 +15,13 @@ fn malformed(value: Malformed) -> Unknown {
     garbled(format_args!("the answer's {} is missing or malformed", value.name()))
 }
 
-fn read(
-    profile: &LineProfile,
-    operation: Operation,
-    request: &Message,
-    answer: &Message,
-) -> Result<Answer, Unknown> {
-    profile.read_answer(operation, request, answer).map_err(garbled)
-}
-
 /// What came of an inquiry.
-pub(super) fn inquiry(
-    profile: &LineProfile,
-    asked: &InquiryRequest,
-    request: &Message,
-    answer: &Message,
-) -> InquiryOutcome {
-    let answer = match read(profile, Operation::Inquiry, request, answer) {
-        Ok(answer) => answer,
-        Err(unknown) => return InquiryOutcome::Unknown(unknown),
-    };
+pub(super) fn inquiry(profile: &LineProfile, asked: &InquiryRequest, answer: &Answer) -> InquiryOutcome {
     match profile.meaning(Operation::Inquiry, &answer.code) {
         Meaning::Done => presented(asked, &answer.values).unwrap_or_else(InquiryOutcome::Unknown),
         Meaning::Refused(reason) => InquiryOutcome::Refused(profile.refusal(reason, &answer.code)),
-        _ => InquiryOutcome::Unknown(Unknown::UnknownCode(answer.code)),
+        Meaning::Unknown => InquiryOutcome::Unknown(Unknown::UnderWay),
+        _ => InquiryOutcome::Unknown(Unknown::UnknownCode(answer.code.clone())),
     }
 }
 
@@ -70,26 +52,18 @@ fn presented(asked: &InquiryRequest, values: &Values) -> Result<InquiryOutcome, 
 }
 
 /// What came of a payment.
-pub(super) fn payment(
-    profile: &LineProfile,
-    request: &Message,
-    answer: &Message,
-    identity: &str,
-) -> PaymentOutcome {
-    let answer = match read(profile, Operation::Payment, request, answer) {
-        Ok(answer) => answer,
-        Err(unknown) => return PaymentOutcome::Unknown(unknown),
-    };
+pub(super) fn payment(profile: &LineProfile, answer: &Answer, identity: &str) -> PaymentOutcome {
     match profile.meaning(Operation::Payment, &answer.code) {
         Meaning::Done => match paid(&answer.values, identity) {
             Ok(paid) => PaymentOutcome::Paid(paid),
             Err(unknown) => PaymentOutcome::Unknown(unknown),
         },
         Meaning::Refused(_) if has_receipt(&answer.values) => {
-            PaymentOutcome::Unknown(contradicts_itself(&answer))
+            PaymentOutcome::Unknown(contradicts_itself(answer))
         }
         Meaning::Refused(reason) => PaymentOutcome::Refused(profile.refusal(reason, &answer.code)),
-        _ => PaymentOutcome::Unknown(Unknown::UnknownCode(answer.code)),
+        Meaning::Unknown => PaymentOutcome::Unknown(Unknown::UnderWay),
+        _ => PaymentOutcome::Unknown(Unknown::UnknownCode(answer.code.clone())),
     }
 }
 
@@ -97,28 +71,28 @@ pub(super) fn payment(
 pub(super) fn question(
     profile: &LineProfile,
     operation: Operation,
-    request: &Message,
-    answer: &Message,
+    answer: &Answer,
     identity: &str,
 ) -> StatusOutcome {
-    let answer = match read(profile, operation, request, answer) {
-        Ok(answer) => answer,
-        Err(unknown) => return StatusOutcome::Unknown(unknown),
-    };
     match profile.meaning(operation, &answer.code) {
         Meaning::Done => match paid(&answer.values, identity) {
             Ok(paid) => StatusOutcome::Paid(paid),
             Err(unknown) => StatusOutcome::Unknown(unknown),
         },
-        // Refusing the question, or to carry the payment out by it, says no more of the original than "not found".
         Meaning::NotPaid | Meaning::PaidByAnother if has_receipt(&answer.values) => {
-            StatusOutcome::Unknown(contradicts_itself(&answer))
+            StatusOutcome::Unknown(contradicts_itself(answer))
         }
         Meaning::NotPaid => StatusOutcome::NotPaid,
         Meaning::PaidByAnother => StatusOutcome::PaidByAnother,
         Meaning::PayerUnknown => StatusOutcome::PayerUnknown,
         Meaning::UnderWay => StatusOutcome::UnderWay,
-        Meaning::Refused(_) | Meaning::Unknown => StatusOutcome::Unknown(Unknown::UnknownCode(answer.code)),
+        Meaning::Unknown => StatusOutcome::Unknown(Unknown::UnderWay),
+        // Whoever wants a session begun first says nothing of the payment.
+        _ if profile.wants_sign_on(operation, &answer.code) => StatusOutcome::Unknown(Unknown::UnderWay),
+        // To refuse the question says no more of the payment.
+        Meaning::Refused(_) | Meaning::Unlisted => {
+            StatusOutcome::Unknown(Unknown::UnknownCode(answer.code.clone()))
+        }
     }
 }
 

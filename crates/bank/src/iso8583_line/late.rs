@@ -2,27 +2,27 @@
 
 use super::{judge, mux::Request};
 use crate::{
-    LateAnswer, Paid, PaymentOutcome, StatusOutcome,
+    LateAnswer, Paid, PaymentOutcome, StatusOutcome, Unknown,
     profile::{LineProfile, Meaning, Operation, ReferenceRule, Value},
 };
 use domain::{InvoiceNumber, invoice::BankReceipt};
 use iso8583::Message;
 
-/// What an answer says whose request was given up. None if it is about no payment, or says nothing that settles.
+/// What an answer says whose request was given up. None if it is about no payment, or a question's that settles
+/// nothing.
 pub(super) fn of(profile: &LineProfile, request: Request, answer: &Message) -> Option<LateAnswer> {
     let (identity, invoice) = request.payment?;
-    let outcome = if request.operation == Operation::Payment {
-        judge::payment(profile, &request.message, answer, &identity)
-    } else {
+    let operation = request.operation;
+    let outcome = match profile.read_answer(operation, &request.message, answer) {
+        Ok(answer) if operation == Operation::Payment => judge::payment(profile, &answer, &identity),
         // Of a question, only that the payment was made holds at any time.
-        match judge::question(profile, request.operation, &request.message, answer, &identity) {
-            StatusOutcome::Paid(paid) if request.operation != Operation::Reversal => {
-                PaymentOutcome::Paid(paid)
-            }
+        Ok(answer) => match judge::question(profile, operation, &answer, &identity) {
+            StatusOutcome::Paid(paid) if operation != Operation::Reversal => PaymentOutcome::Paid(paid),
             _ => return None,
-        }
+        },
+        Err(mismatch) => PaymentOutcome::Unknown(Unknown::Garbled(mismatch.to_string())),
     };
-    Some(LateAnswer { invoice: Some(invoice), outcome })
+    Some(LateAnswer { invoice, outcome })
 }
 
 /// What an answer says whose request nobody remembers: only "paid" can be believed of it, and only with the whole
@@ -51,5 +51,5 @@ pub(super) fn of_unknown(
             trace_number: values.get(Value::Trace)?.to_owned(),
         },
     };
-    Some(LateAnswer { invoice: Some(invoice), outcome: PaymentOutcome::Paid(paid) })
+    Some(LateAnswer { invoice, outcome: PaymentOutcome::Paid(paid) })
 }

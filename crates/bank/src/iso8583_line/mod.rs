@@ -1,8 +1,9 @@
 //! A bank behind ISO 8583 lines: an upstream that speaks a profile over TCP.
 //!
 //! ```text
-//! settings.rs  what an operator configures      line.rs    a connection that is kept up, and its session
-//! connect.rs   TCP, TLS                         mux.rs     which answer belongs to which request
+//! settings.rs  what an operator configures      line.rs    requests on a connection, and what comes back
+//! connect.rs   TCP, TLS                         session.rs kept up, signed on, tested when it is silent
+//! mux.rs       which answer belongs to which request
 //! traces.rs    trace numbers                    ../breaker.rs  a bank that stopped answering
 //! judge.rs     what an answer means             late.rs    answers that nobody waits for
 //! ```
@@ -16,6 +17,7 @@ mod judge;
 mod late;
 mod line;
 mod mux;
+mod session;
 mod settings;
 mod traces;
 
@@ -23,19 +25,19 @@ pub use settings::{LineSettings, OneLine, Tls};
 
 use crate::{
     Bank, Desk, Holds, InquiryOutcome, InquiryRequest, LateAnswer, LineState, NoPlace, PaymentOutcome,
-    PaymentRequest, Place, Placing, Profile, Question, StatusOutcome, Terminals, Unknown,
+    PaymentRequest, Place, Placing, Profile, Question, StatusOutcome, Terminals, Unknown, locked,
     profile::{LineProfile, Operation, ReferenceRule, Unanswered, Value, Values},
+    report::PUBLISH,
 };
 use domain::{BusinessDate, Clock, InvoiceNumber, Reason, Terminal, Timestamp, record::IncidentKind};
 use futures::future::BoxFuture;
-use line::{Asking, Exchanged, Line, SendBefore};
+use line::{Asking, Line, NoAnswer};
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
 };
 use tokio::{
     sync::mpsc,
@@ -45,9 +47,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Questions remembered, to mark the next as a repeat.
 const ASKED_MAX: usize = 100_000;
-
-/// How often monitoring is told how the lines stand.
-const PUBLISH: Duration = Duration::from_secs(1);
 
 /// What all lines of a bank share.
 struct Shared {
@@ -80,15 +79,14 @@ impl std::fmt::Debug for Iso8583Bank {
 }
 
 impl Iso8583Bank {
-    /// A bank that is not spoken to yet. The settings and the profile were checked.
+    /// A bank that is not spoken to yet. The error says what is wrong with its settings.
     pub fn new(
         name: &str,
         profile: LineProfile,
         settings: LineSettings,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, String> {
-        settings.check()?;
-        let terminals = settings.terminals()?;
+        let terminals = settings.check()?;
         let (late, late_answers) = mpsc::unbounded_channel();
         let engine_profile = Profile {
             horizon: profile.horizon,
@@ -163,12 +161,12 @@ impl Iso8583Bank {
 
     /// Whether a question about this payment was sent before.
     fn was_asked(&self, identity: &str) -> bool {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).contains_key(identity)
+        locked(&self.asked).contains_key(identity)
     }
 
     /// Remembers that a question about this payment was sent.
     fn note_asked(&self, identity: String) {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked = locked(&self.asked);
         if asked.len() >= ASKED_MAX {
             let kept = self.shared.profile.horizon * 10;
             asked.retain(|_, at| at.elapsed() < kept);
@@ -196,34 +194,27 @@ impl Iso8583Bank {
         values.set(Value::Product, request.product.as_str());
         values.set(Value::Nik, request.nik.as_str());
         values.set(Value::Chassis, request.chassis.as_str());
-        let unfit = |what: String| {
-            // What the bank has no room for, it cannot have a bill for.
-            tracing::info!(upstream = self.shared.name, what, "an inquiry does not fit the bank's messages");
-            InquiryOutcome::Refused(Reason::VehicleNotFound.into())
-        };
-        let message = match self.shared.profile.compose(Operation::Inquiry, &values, false) {
-            Ok(message) => Arc::new(message),
-            Err(what) => return unfit(what.to_string()),
-        };
         let asking = Asking {
             operation: Operation::Inquiry,
-            message: Arc::clone(&message),
+            values: &values,
+            is_repeat: false,
             payment: None,
             send_before: None,
             deadline,
         };
         match line.exchange(asking).await {
-            Exchanged::Unfit(what) => unfit(what),
-            Exchanged::Answered(answer) => {
-                let outcome = judge::inquiry(&self.shared.profile, &request, &message, &answer);
-                if matches!(&outcome, InquiryOutcome::Refused(refusal) if refusal.reason == Reason::BankUnreachable)
-                {
-                    line.sign_on_again();
-                }
-                outcome
+            Ok(answer) => judge::inquiry(&self.shared.profile, &request, &answer),
+            // What the bank has no room for, it cannot have a bill for.
+            Err(NoAnswer::Unfit(what)) => {
+                tracing::info!(
+                    upstream = self.shared.name,
+                    what,
+                    "an inquiry does not fit the bank's messages"
+                );
+                InquiryOutcome::Refused(Reason::VehicleNotFound.into())
             }
-            Exchanged::NeverSent => InquiryOutcome::NeverSent,
-            Exchanged::Unknown(unknown) => InquiryOutcome::Unknown(unknown),
+            Err(NoAnswer::NeverSent) => InquiryOutcome::NeverSent,
+            Err(NoAnswer::Unknown(unknown)) => InquiryOutcome::Unknown(unknown),
         }
     }
 
@@ -249,35 +240,23 @@ impl Iso8583Bank {
     async fn send_payment(&self, request: PaymentRequest) -> PaymentOutcome {
         let deadline = self.deadline();
         let Some(values) = self.payment_values(&request) else { return PaymentOutcome::NeverSent };
-        let profile = &self.shared.profile;
-        let unfit = |what: String| {
-            tracing::error!(invoice = %request.invoice, what, "a payment does not fit the bank's messages");
-            PaymentOutcome::NeverSent
-        };
-        let message = match profile.compose(Operation::Payment, &values, false) {
-            Ok(message) => Arc::new(message),
-            Err(what) => return unfit(what.to_string()),
-        };
         let Some(line) = self.own_line(&request.identity) else { return PaymentOutcome::NeverSent };
         let asking = Asking {
             operation: Operation::Payment,
-            message: Arc::clone(&message),
-            payment: Some((request.identity.clone(), request.invoice)),
-            send_before: Some((request.send_before, request.send_before_monotonic)),
+            values: &values,
+            is_repeat: false,
+            payment: Some((&request.identity, request.invoice)),
+            send_before: Some(request.send_before),
             deadline,
         };
         match line.exchange(asking).await {
-            Exchanged::Unfit(what) => unfit(what),
-            Exchanged::Answered(answer) => {
-                let outcome = judge::payment(profile, &message, &answer, &request.identity);
-                if matches!(&outcome, PaymentOutcome::Refused(refusal) if refusal.reason == Reason::BankUnreachable)
-                {
-                    line.sign_on_again();
-                }
-                outcome
+            Ok(answer) => judge::payment(&self.shared.profile, &answer, &request.identity),
+            Err(NoAnswer::Unfit(what)) => {
+                tracing::error!(invoice = %request.invoice, what, "a payment does not fit the bank's messages");
+                PaymentOutcome::NeverSent
             }
-            Exchanged::NeverSent => PaymentOutcome::NeverSent,
-            Exchanged::Unknown(unknown) => PaymentOutcome::Unknown(unknown),
+            Err(NoAnswer::NeverSent) => PaymentOutcome::NeverSent,
+            Err(NoAnswer::Unknown(unknown)) => PaymentOutcome::Unknown(unknown),
         }
     }
 
@@ -309,31 +288,24 @@ impl Iso8583Bank {
             values.set_moment(self.shared.clock.now());
             values.set(Value::SettlementDate, settlement);
         }
-        let message = match profile.compose(operation, &values, is_repeat) {
-            Ok(message) => Arc::new(message),
-            Err(unfit) => return StatusOutcome::Unknown(Unknown::Garbled(unfit.to_string())),
-        };
         let moves_money = self.profile.question != Question::Asks;
-        let send_before: SendBefore =
-            moves_money.then_some((request.send_before, request.send_before_monotonic));
         let asking = Asking {
             operation,
-            message: Arc::clone(&message),
-            payment: Some((request.identity.clone(), request.invoice)),
-            send_before,
+            values: &values,
+            is_repeat,
+            payment: Some((&request.identity, request.invoice)),
+            send_before: moves_money.then_some(request.send_before),
             deadline,
         };
-        let exchanged = line.exchange(asking).await;
-        if matches!(exchanged, Exchanged::Answered(_) | Exchanged::Unknown(_)) {
+        let answered = line.exchange(asking).await;
+        if matches!(answered, Ok(_) | Err(NoAnswer::Unknown(_))) {
             self.note_asked(request.identity.clone());
         }
-        match exchanged {
-            Exchanged::Unfit(what) => StatusOutcome::Unknown(Unknown::Garbled(what)),
-            Exchanged::Answered(answer) => {
-                judge::question(profile, operation, &message, &answer, &request.identity)
-            }
-            Exchanged::NeverSent => no_answer,
-            Exchanged::Unknown(unknown) => StatusOutcome::Unknown(unknown),
+        match answered {
+            Ok(answer) => judge::question(profile, operation, &answer, &request.identity),
+            Err(NoAnswer::Unfit(what)) => StatusOutcome::Unknown(Unknown::Garbled(what)),
+            Err(NoAnswer::NeverSent) => no_answer,
+            Err(NoAnswer::Unknown(unknown)) => StatusOutcome::Unknown(unknown),
         }
     }
 }
@@ -348,7 +320,7 @@ impl Shared {
     /// says; else Jakarta's.
     fn business_date(&self, now: Timestamp) -> BusinessDate {
         let today = now.date_in_jakarta();
-        let announced = *self.announced.lock().unwrap_or_else(PoisonError::into_inner);
+        let announced = *locked(&self.announced);
         if let Some(date) = announced.filter(|date| *date >= today) {
             return date;
         }
@@ -360,7 +332,7 @@ impl Shared {
     }
 
     fn cut_over(&self, date: BusinessDate) {
-        *self.announced.lock().unwrap_or_else(PoisonError::into_inner) = Some(date);
+        *locked(&self.announced) = Some(date);
     }
 
     fn raise(&self, invoice: Option<InvoiceNumber>, kind: IncidentKind, detail: String) {
@@ -371,17 +343,8 @@ impl Shared {
 
     fn late(&self, answer: Option<LateAnswer>) {
         let Some(answer) = answer else { return };
-        // One that says nothing is still told, as a prompt one would be.
-        match &answer.outcome {
-            PaymentOutcome::Unknown(Unknown::Garbled(what)) => {
-                self.raise(answer.invoice, IncidentKind::Garbled, what.clone());
-            }
-            PaymentOutcome::Unknown(Unknown::UnknownCode(code)) => {
-                self.raise(answer.invoice, IncidentKind::UnknownCode, format!("response code {code}"));
-            }
-            // Without a reader, the next question finds the truth.
-            _ => drop(self.late.send(answer)),
-        }
+        // Without a reader, the next question finds the truth.
+        drop(self.late.send(answer));
     }
 }
 
@@ -473,6 +436,6 @@ impl Bank for Iso8583Bank {
     }
 
     fn late_answers(&self) -> Option<mpsc::UnboundedReceiver<LateAnswer>> {
-        self.late_answers.lock().unwrap_or_else(PoisonError::into_inner).take()
+        locked(&self.late_answers).take()
     }
 }

@@ -6,13 +6,16 @@
 //! What is under way is never forgotten; what ended is, after its time, or when there is too much of it. Answers that
 //! came crowd out no request that still waits for a late one.
 
-use crate::profile::{MatchKey, Operation};
+use crate::{
+    locked,
+    profile::{MatchKey, Operation},
+};
 use domain::InvoiceNumber;
 use iso8583::Message;
 use std::{
     collections::{HashMap, VecDeque},
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 use tokio::{sync::oneshot, time::Instant};
@@ -100,7 +103,7 @@ impl Mux {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.table)
     }
 
     /// Makes a request known; refused if its key is in flight.

@@ -60,7 +60,7 @@ const fn lines_held() -> usize {
 
 impl LineSettings {
     /// The terminals, in order.
-    pub fn terminals(&self) -> Result<Vec<Terminal>, String> {
+    fn terminals(&self) -> Result<Vec<Terminal>, String> {
         let terminals: Vec<Terminal> = self
             .line
             .iter()
@@ -77,12 +77,12 @@ impl LineSettings {
         Ok(terminals)
     }
 
-    /// Says what makes no sense.
-    pub fn check(&self) -> Result<(), String> {
+    /// The lines' terminals, in order; the error says what makes no sense.
+    pub fn check(&self) -> Result<Vec<Terminal>, String> {
         if self.line.is_empty() {
             return Err("there is no line; add [[upstream.….line]] with a terminal and addresses".to_owned());
         }
-        self.terminals()?;
+        let terminals = self.terminals()?;
         for line in &self.line {
             let is_address = |address: &&String| {
                 let parts = address.rsplit_once(':');
@@ -109,6 +109,6 @@ impl LineSettings {
         if self.lines_held == 0 || self.lines_held > self.line.len() {
             return Err(format!("lines_held must be from 1 to the number of lines, {}", self.line.len()));
         }
-        Ok(())
+        Ok(terminals)
     }
 }

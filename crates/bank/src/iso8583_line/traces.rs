@@ -5,12 +5,12 @@
 //! give out one number, and a number comes again only a million messages later. Then, what was used within the
 //! horizon is not given out, and what an open payment has is skipped.
 
-use crate::{TraceBlock, profile::LineProfile};
+use crate::{TraceBlock, locked, profile::LineProfile};
 use domain::Terminal;
 use std::{
     collections::{BTreeSet, VecDeque},
     ops::Range,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
     time::Duration,
 };
 use tokio::{sync::Notify, time::Instant};
@@ -60,7 +60,7 @@ impl Traces {
     }
 
     fn stock(&self) -> MutexGuard<'_, Stock> {
-        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.stock)
     }
 
     /// The next number as six digits; none if there is none that may be used now.

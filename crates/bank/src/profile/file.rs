@@ -1,7 +1,7 @@
 //! Profiles as TOML, and everything that can be wrong with one: each error says in which line and what to do.
 
 use super::{Dialog, LineProfile, Meaning, Operation, ReferenceRule, Template, Unanswered, Value};
-use crate::frame::Frame;
+use crate::{frame::Frame, refusals::may_be_told};
 use domain::{ProductCode, Reason};
 use iso8583::{Kind, Mti, Path, Spec, SpecFile};
 use serde::Deserialize;
@@ -427,6 +427,7 @@ fn meaning_of(operation: Operation, code: &str, meaning: &MeaningFile) -> Result
             let Some(reason) = Reason::from_code(refused) else {
                 return Err(format!("code {code}: there is no reason {refused:?}; docs/errors.md has them"));
             };
+            may_be_told(reason).map_err(|why| format!("code {code}: {refused:?} {why}"))?;
             return Ok(Meaning::Refused(reason));
         }
         MeaningFile::Word(word) => word.as_str(),

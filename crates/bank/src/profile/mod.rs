@@ -173,8 +173,17 @@ pub enum Meaning {
     PayerUnknown,
     /// To a question: the bank is at it.
     UnderWay,
-    /// Nothing can be told from it.
+    /// As the table has it, nothing can be told from it.
     Unknown,
+    /// The table does not have it.
+    Unlisted,
+}
+
+impl Meaning {
+    /// Whether anything can be told from it.
+    pub fn is_known(&self) -> bool {
+        !matches!(self, Self::Unknown | Self::Unlisted)
+    }
 }
 
 /// How a message of one operation is written and read.
@@ -234,7 +243,7 @@ impl LineProfile {
     /// What a code means in answer to an operation.
     pub fn meaning(&self, operation: Operation, code: &str) -> Meaning {
         let meanings = self.meanings.get(&operation);
-        meanings.and_then(|meanings| meanings.get(code)).cloned().unwrap_or(Meaning::Unknown)
+        meanings.and_then(|meanings| meanings.get(code)).cloned().unwrap_or(Meaning::Unlisted)
     }
 
     /// The first code that means this in answer to an operation, for the bank's side.
@@ -255,8 +264,13 @@ impl LineProfile {
     /// that of inquiries, as long as it means nothing else there.
     pub fn sign_on_first_code(&self, operation: Operation) -> Option<&str> {
         let of = |operation| self.code_for(operation, &Meaning::Refused(Reason::BankUnreachable));
-        let foreign = |code: &&str| self.meaning(operation, code) == Meaning::Unknown;
-        of(operation).or_else(|| of(Operation::Inquiry).filter(foreign))
+        let is_free = |code: &&str| !self.meaning(operation, code).is_known();
+        of(operation).or_else(|| of(Operation::Inquiry).filter(is_free))
+    }
+
+    /// Whether a code says that a session has to be begun first.
+    pub fn wants_sign_on(&self, operation: Operation, code: &str) -> bool {
+        self.sign_on_first_code(operation) == Some(code)
     }
 
     /// A refusal with the bank's code as partners read it.

@@ -118,7 +118,7 @@ fn a_refused_answer_has_no_bill() {
             profile.meaning(Operation::Inquiry, &read.code),
             Meaning::Refused(Reason::VehicleNotFound)
         );
-        assert_eq!(profile.meaning(Operation::Inquiry, "7F"), Meaning::Unknown);
+        assert_eq!(profile.meaning(Operation::Inquiry, "7F"), Meaning::Unlisted);
         assert_eq!(profile.refusal(Reason::BillAlreadyPaid, "54").bank_code.as_deref(), Some("0054"));
         assert_eq!(profile.code_of_shown("0054").as_deref(), Some("54"));
     }
@@ -209,6 +209,12 @@ fn what_makes_no_profile() {
             "\"89\" = { refused = \"tired\" }",
             "\"tired\"",
             "there is no reason \"tired\"",
+        ),
+        (
+            "\"89\" = { refused = \"bank_refused\" }",
+            "\"89\" = { refused = \"balance_short\" }",
+            "\"balance_short\"",
+            "is nothing to tell a partner",
         ),
         ("\"03\" = \"unknown\"", "\"03\" = \"not_paid\"", "\"03\" = \"not_paid\"", "is for questions"),
         ("SAMSAT_JATIM =", "samsat-jatim =", "samsat-jatim", "is no product code"),

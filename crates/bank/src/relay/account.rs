@@ -4,11 +4,12 @@
 //! question. A balance that is not known, or long ago, stops nothing. Partners never hear of any of it.
 
 use super::{answer::Answer, settings::RelaySettings};
+use crate::locked;
 use domain::{Rupiah, UpstreamTerms, money::grouped};
 use std::{
     collections::HashMap,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex,
         atomic::{AtomicI64, Ordering::SeqCst},
     },
     time::Duration,
@@ -118,10 +119,6 @@ impl Account {
         };
         *locked(&self.cashbacks) = products.iter().filter_map(cashback).collect();
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

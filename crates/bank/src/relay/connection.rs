@@ -5,23 +5,21 @@
 //! anything of which a byte was written.
 
 use super::{
-    gate::{Gate, Gated, SendBefore},
+    gate::{Gate, Gated},
     settings::RelaySettings,
 };
+use crate::{SendBefore, locked, tls};
 use bytes::Bytes;
 use domain::Clock;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{Request, Uri, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
-};
+use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use socket2::SockRef;
 use std::{
     io,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 use tokio::{
@@ -110,7 +108,7 @@ impl Connections {
         let is_tls = address.scheme_str() == Some("https");
         let tls = if is_tls {
             let name = ServerName::try_from(host.clone()).map_err(|_| format!("{host:?} is no host name"))?;
-            Some((TlsConnector::from(Arc::new(client_config(settings.ca_file.as_deref())?)), name))
+            Some((TlsConnector::from(client_config(settings.ca_file.as_deref())?), name))
         } else {
             None
         };
@@ -130,7 +128,7 @@ impl Connections {
     pub(super) async fn exchange(
         &self,
         posted: &Posted,
-        send_before: SendBefore,
+        send_before: Option<SendBefore>,
         deadline: Instant,
     ) -> Result<Received, Missed> {
         let mut kept = self.take_kept();
@@ -163,7 +161,7 @@ impl Connections {
     }
 
     fn kept(&self) -> MutexGuard<'_, Vec<Connection>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.kept)
     }
 
     /// The one that was used last.
@@ -240,28 +238,14 @@ async fn post(sender: &mut http1::SendRequest<Full<Bytes>>, posted: Posted) -> R
 }
 
 /// Believes whom the file names, or whom the operating system does.
-pub(super) fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
-    let mut trusted = RootCertStore::empty();
-    match ca_file {
+pub(super) fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
+    let trusted = match ca_file {
         None => {
+            let mut trusted = RootCertStore::empty();
             trusted.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            trusted
         }
-        Some(path) => {
-            let unusable =
-                |error: &dyn std::fmt::Display| format!("failed to read ca_file {}: {error}", path.display());
-            let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-            for certificate in read.map_err(|error| unusable(&error))? {
-                trusted.add(certificate).map_err(|error| unusable(&error))?;
-            }
-            if trusted.is_empty() {
-                return Err(unusable(&"there is no certificate in it"));
-            }
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    Ok(ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring has the default versions")
-        .with_root_certificates(trusted)
-        .with_no_client_auth())
+        Some(path) => tls::roots("ca_file", path)?,
+    };
+    tls::client_config(trusted, None)
 }

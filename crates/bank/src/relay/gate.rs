@@ -3,20 +3,15 @@
 //! It also knows for certain whether anything of a request was written, which no error says: what was not stays
 //! unwritten once [`Gate::end`] was called. What is handed to TLS counts as written.
 
-use domain::{Clock, Timestamp};
+use crate::{SendBefore, locked};
+use domain::Clock;
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::Instant,
-};
-
-/// Before which moments a request that moves money may be written, by both clocks; none for a question.
-pub(super) type SendBefore = Option<(Timestamp, Instant)>;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What may be written on a connection.
 pub(super) struct Gate {
@@ -27,7 +22,8 @@ pub(super) struct Gate {
 #[derive(Clone, Copy)]
 enum State {
     Shut,
-    Open(SendBefore),
+    /// None for a question.
+    Open(Option<SendBefore>),
     /// Something of the request was written; the rest may follow.
     Written,
 }
@@ -38,7 +34,7 @@ impl Gate {
     }
 
     /// A request is handed over: nothing of it is written.
-    pub(super) fn begin(&self, send_before: SendBefore) {
+    pub(super) fn begin(&self, send_before: Option<SendBefore>) {
         *self.state() = State::Open(send_before);
     }
 
@@ -53,16 +49,14 @@ impl Gate {
     fn lets_through(&self) -> bool {
         let mut state = self.state();
         if let State::Open(send_before) = *state {
-            let is_in_time = |(by_clock, instant): (Timestamp, Instant)| {
-                self.clock.now() < by_clock && Instant::now() < instant
-            };
-            *state = if send_before.is_none_or(is_in_time) { State::Written } else { State::Shut };
+            let is_in_time = send_before.is_none_or(|it| it.allows(self.clock.now()));
+            *state = if is_in_time { State::Written } else { State::Shut };
         }
         matches!(*state, State::Written)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.state)
     }
 }
 
@@ -109,6 +103,7 @@ mod tests {
     use domain::Timestamp;
     use std::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::time::Instant;
 
     #[derive(Debug)]
     struct Noon;
@@ -128,12 +123,10 @@ mod tests {
 
         let (later, earlier) = (Timestamp::from_millis(1_001), Timestamp::from_millis(1_000));
         let (soon, now) = (Instant::now() + Duration::from_millis(1), Instant::now());
-        for (send_before, is_written) in [
-            (None, true),
-            (Some((later, soon)), true),
-            (Some((earlier, soon)), false),
-            (Some((later, now)), false),
-        ] {
+        let both = |wall, monotonic| Some(SendBefore { wall, monotonic });
+        for (send_before, is_written) in
+            [(None, true), (both(later, soon), true), (both(earlier, soon), false), (both(later, now), false)]
+        {
             gate.begin(send_before);
             assert_eq!(stream.write_all(b"one").await.is_ok(), is_written, "{send_before:?}");
             assert_eq!(stream.write_all(b"two").await.is_ok(), is_written, "{send_before:?}");
@@ -141,7 +134,7 @@ mod tests {
             assert!(stream.write_all(b"three").await.is_err());
         }
 
-        gate.begin(Some((later, soon)));
+        gate.begin(both(later, soon));
         stream.write_all(b"one").await.unwrap();
         tokio::time::advance(Duration::from_secs(1)).await;
         stream.write_all(b"two").await.unwrap();

@@ -5,7 +5,7 @@
 //! mapping.rs     what an answer means              answer.rs  an answer's values
 //! reasons.rs     a provider's reasons, in ours     account.rs balance and cashbacks there
 //! connection.rs  connections, and the pool         gate.rs    the clocks, when the first byte is written
-//! report.rs      how it stands, for people         ../breaker.rs  a provider that stopped answering
+//! standing.rs    what it is fit for                ../breaker.rs  a provider that stopped answering
 //! ```
 //!
 //! An inquiry brings the provider's invoice number; a payment is that number, and is sent at most once. Whatever comes
@@ -19,8 +19,8 @@ mod connection;
 mod gate;
 mod mapping;
 mod reasons;
-mod report;
 mod settings;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -29,7 +29,9 @@ pub use settings::RelaySettings;
 
 use crate::{
     Bank, Desk, InquiryOutcome, InquiryRequest, LateAnswer, LineState, NoPlace, PaymentOutcome,
-    PaymentRequest, Place, Placing, Profile, Question, StatusOutcome, Terminals, Unknown, breaker::Breaker,
+    PaymentRequest, Place, Placing, Profile, Question, SendBefore, StatusOutcome, Terminals, Unknown,
+    breaker::Breaker,
+    report::{Count, PUBLISH, Report},
 };
 use account::{Account, PRODUCTS_KEPT};
 use connection::NotSent;
@@ -37,12 +39,14 @@ use domain::{
     BusinessDate, Clock, InvoiceNumber, Reason, Secret, Timestamp, money::grouped, record::IncidentKind,
 };
 use futures::future::BoxFuture;
-use gate::SendBefore;
 use mapping::Judged;
 use reasons::Refusals;
-use report::{Report, Standing};
+use standing::{COUNTS, Standing, counted};
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 use tokio::{
@@ -68,7 +72,6 @@ const PRODUCTS_PAUSE: Duration = Duration::from_secs(10);
 pub struct Relay {
     core: Arc<Core>,
     profile: Profile,
-    places: Arc<Semaphore>,
     inquiries: Arc<Semaphore>,
     watching: TaskTracker,
 }
@@ -82,6 +85,9 @@ struct Core {
     breaker: Breaker,
     account: Account,
     report: Report,
+    /// Whether the last call came to it.
+    is_reached: AtomicBool,
+    places: Arc<Semaphore>,
     /// The balance is to be asked for at once.
     doubt: Notify,
     /// The product list came, or did not.
@@ -112,12 +118,14 @@ impl Relay {
         };
         let wire = Wire::new(&settings, password, &clock)?;
         let places = || Arc::new(Semaphore::new(settings.in_flight_max));
-        let (places, inquiries) = (places(), places());
+        let inquiries = places();
         let core = Core {
             refusals: Refusals::parse(&settings.refusals)?,
             breaker: Breaker::new(profile.answer_timeout),
             account: Account::new(&settings),
-            report: Report::new(name, wire.host(), Arc::clone(&clock)),
+            report: Report::new(name, wire.host(), Arc::clone(&clock), &COUNTS),
+            is_reached: AtomicBool::new(true),
+            places: places(),
             settings,
             wire,
             clock,
@@ -126,7 +134,7 @@ impl Relay {
             listed: CancellationToken::new(),
             stop: CancellationToken::new(),
         };
-        Ok(Arc::new(Self { core: Arc::new(core), profile, places, inquiries, watching: TaskTracker::new() }))
+        Ok(Arc::new(Self { core: Arc::new(core), profile, inquiries, watching: TaskTracker::new() }))
     }
 }
 
@@ -157,14 +165,13 @@ impl Core {
     }
 
     async fn pay(&self, request: PaymentRequest, permit: OwnedSemaphorePermit) -> PaymentOutcome {
-        if !request.may_be_sent(self.clock.now()) {
+        if !request.send_before.allows(self.clock.now()) {
             return PaymentOutcome::NeverSent;
         }
         let deadline = self.wire.deadline();
-        let send_before = Some((request.send_before, request.send_before_monotonic));
         let parameters = [("invoice", request.identity.as_str())];
         self.account.spend(request.amount, request.terms);
-        let outcome = match self.call(Call::Pay, &parameters, send_before, deadline).await {
+        let outcome = match self.call(Call::Pay, &parameters, Some(request.send_before), deadline).await {
             Called::Answered(answer) => {
                 let judged = mapping::payment(&answer, &request, &self.refusals);
                 self.judged(Some(request.invoice), judged)
@@ -203,11 +210,11 @@ impl Core {
         &self,
         call: Call,
         parameters: &[(&str, &str)],
-        send_before: SendBefore,
+        send_before: Option<SendBefore>,
         deadline: Instant,
     ) -> Called {
         let called = self.wire.call(call, parameters, send_before, deadline).await;
-        self.report.called(call, &called);
+        self.called(call, &called);
         match &called {
             Called::NeverSent(NotSent::NoConnection { is_silent: true, .. })
             | Called::Unknown(Unknown::TimedOut) => self.breaker.timed_out(),
@@ -218,14 +225,62 @@ impl Core {
         called
     }
 
-    /// Takes down how it stands, after a call that came to the provider or did not.
-    fn stands(&self, is_reached: bool) {
-        self.report.stands(match () {
+    fn standing(&self) -> Standing {
+        match () {
             () if self.breaker.is_open() => Standing::Stalled,
-            () if !is_reached => Standing::Unreachable,
+            () if !self.is_reached.load(Relaxed) => Standing::Unreachable,
             () if self.account.is_short() => Standing::Short,
             () => Standing::Up,
-        });
+        }
+    }
+
+    /// Takes down how it stands, after a call that came to the provider or did not.
+    fn stands(&self, is_reached: bool) {
+        self.is_reached.store(is_reached, Relaxed);
+        let standing = self.standing();
+        if self.report.stands(standing.words()) {
+            let (upstream, words) = (self.report.upstream(), standing.words());
+            if standing == Standing::Up {
+                tracing::info!(upstream, "the provider is {words}");
+            } else {
+                tracing::warn!(upstream, "the provider: {words}");
+            }
+        }
+    }
+
+    /// Counts a call, and keeps what went wrong.
+    fn called<T>(&self, call: Call, called: &Called<T>) {
+        let is_sent = !matches!(called, Called::NeverSent(_));
+        if is_sent {
+            self.report.count(Count::Sent);
+        }
+        self.report.count(counted(called));
+        match called {
+            Called::Answered(_) => {}
+            Called::NeverSent(why) => self.failed(call, &why.to_string()),
+            Called::Unknown(unknown) => self.failed(call, &unknown.to_string()),
+        }
+    }
+
+    fn failed(&self, call: Call, why: &str) {
+        self.report.failed(&format!("{}: {why}", call.name()));
+    }
+
+    fn is_up(&self) -> bool {
+        self.standing() == Standing::Up
+    }
+
+    fn in_flight(&self) -> usize {
+        self.settings.in_flight_max - self.places.available_permits()
+    }
+
+    /// Tells monitoring again and again how it stands.
+    async fn publish(&self) {
+        let mut ticks = tokio::time::interval(PUBLISH);
+        loop {
+            ticks.tick().await;
+            self.report.publish(self.is_up(), self.in_flight());
+        }
     }
 
     fn judged<T>(&self, invoice: Option<InvoiceNumber>, judged: Judged<T>) -> T {
@@ -260,11 +315,11 @@ impl Core {
     async fn ask_balance(&self) {
         let spent = self.account.spent();
         let called = self.wire.call(Call::Balance, &[], None, self.wire.deadline()).await;
-        self.report.called(Call::Balance, &called);
+        self.called(Call::Balance, &called);
         let Called::Answered(answer) = called else { return };
         let balance = match mapping::balance(&answer) {
             Ok(balance) => balance,
-            Err(unreadable) => return self.report.failed(Call::Balance, &unreadable.to_string()),
+            Err(unreadable) => return self.failed(Call::Balance, &unreadable.to_string()),
         };
         #[expect(clippy::cast_precision_loss, reason = "a balance has at most 15 digits")]
         let rupiah = balance.get() as f64;
@@ -281,7 +336,7 @@ impl Core {
     async fn watch_products(&self) {
         loop {
             let called = self.wire.list().await;
-            self.report.called(Call::List, &called);
+            self.called(Call::List, &called);
             let pause = if let Called::Answered(products) = called {
                 self.account.listed(&products);
                 PRODUCTS_KEPT
@@ -307,9 +362,12 @@ impl Bank for Relay {
         if self.core.desk.set(desk).is_err() {
             return;
         }
-        let (core, also) = (Arc::clone(&self.core), Arc::clone(&self.core));
-        self.watching.spawn(async move { core.stop.run_until_cancelled(core.watch_balance()).await });
-        self.watching.spawn(async move { also.stop.run_until_cancelled(also.watch_products()).await });
+        let core = Arc::clone(&self.core);
+        self.watching.spawn(async move {
+            let watching =
+                async { tokio::join!(core.watch_balance(), core.watch_products(), core.publish()) };
+            core.stop.run_until_cancelled(Box::pin(watching)).await
+        });
         self.watching.close();
     }
 
@@ -328,19 +386,10 @@ impl Bank for Relay {
 
     fn lines(&self) -> Vec<LineState> {
         let core = &self.core;
-        let (standing, since) = core.report.standing();
+        let line = core.report.line(core.is_up(), core.in_flight());
         let balance = core.account.balance().map(|balance| format!("balance Rp {}", grouped(balance, '.')));
         let balance = balance.unwrap_or_else(|| "balance not known".to_owned());
-        vec![LineState {
-            name: core.wire.host().to_owned(),
-            is_up: standing.is_up(),
-            state: format!("{}; {balance}", standing.words()),
-            since,
-            in_flight: core.settings.in_flight_max - self.places.available_permits(),
-            business_date: None,
-            counts: core.report.counts(),
-            last_error: core.report.last_error(),
-        }]
+        vec![LineState { state: format!("{}; {balance}", line.state), ..line }]
     }
 
     fn place(&self, payment: Placing<'_>) -> Result<Place, NoPlace> {
@@ -352,7 +401,7 @@ impl Bank for Relay {
         if self.core.breaker.is_open() {
             return Err(NoPlace::Stalled);
         }
-        let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| NoPlace::Full)?;
+        let permit = Arc::clone(&self.core.places).try_acquire_owned().map_err(|_| NoPlace::Full)?;
         Ok(Place { identity, permit, fence: None })
     }
 

@@ -4,6 +4,7 @@
 //! bill goes on to partners. What is about our account there, or the provider itself, does not: operators are told,
 //! and partners that the bank cannot be reached.
 
+use crate::refusals::{is_of_bill, may_be_told};
 use domain::{Reason, Refusal};
 use std::collections::{BTreeMap, HashMap};
 
@@ -29,49 +30,15 @@ enum Concern {
 
 const fn concern(reason: Reason) -> Concern {
     match reason {
-        Reason::VehicleNotFound
-        | Reason::NikMismatch
-        | Reason::VehicleBlocked
-        | Reason::FiveYearlyRenewal
-        | Reason::TooEarly
-        | Reason::TooLate
-        | Reason::CompanyOwner
-        | Reason::PlateColour
-        | Reason::OtherProvince
-        | Reason::BillAlreadyPaid
-        | Reason::BillBeingPaid
-        | Reason::CutOff
-        | Reason::BankRefused => Concern::Bill,
+        _ if is_of_bill(reason) => Concern::Bill,
         Reason::BankUnreachable
         | Reason::BankSilent
         | Reason::PaymentNotExecuted
         | Reason::Busy
         | Reason::Unavailable
         | Reason::Internal => Concern::Provider,
-        Reason::BadCredentials
-        | Reason::PartnerSuspended
-        | Reason::AddressNotAllowed
-        | Reason::ProductUnknown
-        | Reason::ProductOff
-        | Reason::InvoiceUnknown
-        | Reason::InvoiceExpired
-        | Reason::InvoiceRefunded
-        | Reason::InquiryFailed
-        | Reason::BalanceShort
-        | Reason::TooManyAttempts
-        | Reason::PathUnknown
-        | Reason::MethodNotAllowed
-        | Reason::BodyTooLarge
-        | Reason::BodyTooSlow
-        | Reason::MediaTypeUnsupported
-        | Reason::BodyMalformed => Concern::Account,
+        _ => Concern::Account,
     }
-}
-
-/// Whether a reason may stand in the table of refusals: what partners are told when a payment is refused.
-pub(super) fn may_be_told(reason: Reason) -> bool {
-    concern(reason) == Concern::Bill
-        || matches!(reason, Reason::BankUnreachable | Reason::BankSilent | Reason::PaymentNotExecuted)
 }
 
 /// A reason in two parts.
@@ -158,19 +125,7 @@ impl Refusals {
     pub(super) fn parse(table: &BTreeMap<String, Reason>) -> Result<Self, String> {
         let mut refusals = Self::default();
         for (key, reason) in table {
-            if !may_be_told(*reason) {
-                let told: Vec<_> = Reason::ALL
-                    .iter()
-                    .filter(|reason| may_be_told(**reason))
-                    .map(|reason| reason.code())
-                    .collect();
-                return Err(format!(
-                    "refusals: {key:?} = {:?} is nothing to tell a partner of a payment that was refused there; \
-                     take one of {}",
-                    reason.code(),
-                    told.join(", ")
-                ));
-            }
+            may_be_told(*reason).map_err(|why| format!("refusals: {key:?} = {:?} {why}", reason.code()))?;
             let known = match key.strip_prefix(CODE_PREFIX).map(str::trim) {
                 Some(code) if is_code(code) => refusals.by_code.insert(code.to_owned(), *reason),
                 Some(_) => return Err(format!("refusals: {key:?} names no code such as \"kode:0054\"")),

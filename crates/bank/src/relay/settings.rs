@@ -219,7 +219,7 @@ mod tests {
             (|s| s.balance_stop_below = Rupiah::new(1), "stop before it warns"),
             (|s| s.balance_stop_below = Rupiah::new(-1), "below 0"),
             (|s| s.refusals = BTreeMap::from([("Saldo habis".to_owned(), Reason::BalanceShort)]), "refusals"),
-            (|s| s.ca_file = Some("nowhere.pem".into()), "failed to read ca_file nowhere.pem"),
+            (|s| s.ca_file = Some("nowhere.pem".into()), "failed to read ca_file from nowhere.pem"),
         ];
         for (change, expected) in cases {
             let mut settings = RelaySettings::example();

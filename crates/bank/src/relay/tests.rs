@@ -8,7 +8,7 @@ mod tls;
 use super::{Relay, RelaySettings};
 use crate::{
     Bank, Desk, Holds, InquiryOutcome, InquiryRequest, NoPlace, PaymentOutcome, PaymentRequest, Place,
-    Placing, StatusOutcome, TraceBlock,
+    Placing, SendBefore, StatusOutcome, TraceBlock,
 };
 use domain::{
     Bill, BusinessDate, ChassisNumber, Clock, InvoiceNumber, Nik, PaymentCode, ProductCode, Rupiah, Secret,
@@ -194,8 +194,7 @@ fn request(now: Timestamp) -> PaymentRequest {
         payment_code: PaymentCode::parse("322020060719000").expect("a payment code"),
         amount: Rupiah::new(178_500),
         terms: UpstreamTerms { fee: Rupiah::new(5_000), cashback: Rupiah::new(2_000) },
-        send_before: now.plus(PATIENCE),
-        send_before_monotonic: Instant::now() + PATIENCE,
+        send_before: SendBefore { wall: now.plus(PATIENCE), monotonic: Instant::now() + PATIENCE },
     }
 }
 

@@ -5,10 +5,9 @@
 use super::{
     answer::Answer,
     connection::{Connections, Missed, NotSent, Posted},
-    gate::SendBefore,
     settings::RelaySettings,
 };
-use crate::Unknown;
+use crate::{SendBefore, Unknown};
 use bytes::Bytes;
 use domain::{Clock, Secret};
 use http_body_util::Full;
@@ -119,7 +118,7 @@ impl Wire {
         &self,
         call: Call,
         parameters: &[(&str, &str)],
-        send_before: SendBefore,
+        send_before: Option<SendBefore>,
         deadline: Instant,
     ) -> Called {
         self.reach(call, parameters, send_before, deadline, Answer::read).await
@@ -134,7 +133,7 @@ impl Wire {
         &self,
         call: Call,
         parameters: &[(&str, &str)],
-        send_before: SendBefore,
+        send_before: Option<SendBefore>,
         deadline: Instant,
         read: impl Fn(&[u8]) -> Option<T>,
     ) -> Called<T> {

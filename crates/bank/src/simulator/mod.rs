@@ -306,7 +306,7 @@ impl Core {
     async fn pay(self: Arc<Self>, permit: OwnedSemaphorePermit, request: PaymentRequest) -> PaymentOutcome {
         let course = self.course(&request);
         let sent_at = self.bank.now();
-        if !request.may_be_sent(sent_at) || course.arrival == Arrival::NeverSent {
+        if !request.send_before.allows(sent_at) || course.arrival == Arrival::NeverSent {
             return PaymentOutcome::NeverSent;
         }
         let sent = Instant::now();
@@ -428,7 +428,7 @@ impl Core {
             (_, Status::PayerUnknown) => StatusOutcome::PayerUnknown,
             // However late it was sent, by then it is done or dead; so this ends even if a crash took it.
             (Standing::NotFound, Status::UnderWayThenTruth)
-                if self.bank.now() <= request.send_before.plus(self.profile.horizon) =>
+                if self.bank.now() <= request.send_before.wall.plus(self.profile.horizon) =>
             {
                 StatusOutcome::UnderWay
             }
@@ -453,7 +453,7 @@ impl Core {
 
     fn tell_late(&self, invoice: InvoiceNumber, outcome: PaymentOutcome) {
         // The stream's reader may be gone: then the status question will find the truth.
-        drop(self.late.send(LateAnswer { invoice: Some(invoice), outcome }));
+        drop(self.late.send(LateAnswer { invoice, outcome }));
     }
 }
 

@@ -1,6 +1,7 @@
 //! The simulator as an upstream: every test number, the ledger across deaths and resets, the horizon.
 
 use super::{scenarios::Finally, *};
+use crate::SendBefore;
 use domain::{Bill, ChassisNumber, Nik, PaymentCode, ProductCode, Reason, Refusal, invoice::BankReceipt};
 use std::{collections::BTreeSet, path::Path};
 
@@ -99,8 +100,10 @@ impl Fixture {
             payment_code: bill.payment_code.clone(),
             amount: bill.taxes.total(),
             terms: UpstreamTerms::default(),
-            send_before: self.clock.now().plus(Duration::from_secs(10)),
-            send_before_monotonic: Instant::now() + Duration::from_secs(10),
+            send_before: SendBefore {
+                wall: self.clock.now().plus(Duration::from_secs(10)),
+                monotonic: Instant::now() + Duration::from_secs(10),
+            },
         };
         (place, request)
     }
@@ -118,7 +121,7 @@ impl Fixture {
 
     /// Sleeps, on the paused clock, until no payment of this request can be carried out any more.
     async fn pass_horizon(&self, request: &PaymentRequest) {
-        let end = request.send_before.plus(self.bank.profile().horizon);
+        let end = request.send_before.wall.plus(self.bank.profile().horizon);
         sleep(end.since(self.clock.now()) + Duration::from_millis(1)).await;
     }
 }
@@ -273,7 +276,7 @@ async fn every_test_number_does_what_it_says() {
         f.pass_horizon(&request).await;
         let mut paid = told(&outcome, &request);
         if let Ok(late) = late_answers.try_recv() {
-            assert_eq!(late.invoice, Some(request.invoice));
+            assert_eq!(late.invoice, request.invoice);
             paid = format!("{paid}, late {}", told(&late.outcome, &request));
         }
         assert_eq!(paid, payment, "{scenario}");
@@ -451,7 +454,7 @@ async fn a_dropped_future_takes_nothing_back_and_its_answer_comes_late() {
     let paying = f.bank.pay(place, request.clone());
     assert!(tokio::time::timeout(Duration::from_millis(100), paying).await.is_err());
     let late = late_answers.recv().await.unwrap();
-    assert_eq!(late.invoice, Some(request.invoice));
+    assert_eq!(late.invoice, request.invoice);
     assert!(matches!(late.outcome, PaymentOutcome::Paid(_)));
     assert!(matches!(f.bank.status(request).await, StatusOutcome::Paid(_)));
 }

@@ -19,7 +19,7 @@ async fn nothing_is_done_before_a_connection_has_signed_on() {
                 client.profile.request(Operation::Payment, &client.fresh(bill.clone()), false).unwrap();
             assert_eq!(
                 client.status(&bill, &payment).await,
-                Meaning::Unknown,
+                Meaning::Unlisted,
                 "{name}: nothing is proved by that"
             );
             if again {
@@ -45,7 +45,7 @@ async fn another_institution_is_not_signed_on() {
     )
     .unwrap();
     let answer = client.ask(Operation::SignOn, Values::new()).await;
-    assert_eq!(client.meaning(Operation::SignOn, &answer), Meaning::Unknown);
+    assert_eq!(client.meaning(Operation::SignOn, &answer), Meaning::Unlisted);
     assert_eq!((bank.host.state().signed_on, bank.host.state().connections), (0, 1));
 }
 

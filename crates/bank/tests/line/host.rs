@@ -126,7 +126,7 @@ async fn a_late_answer_settles_its_own_payment_and_a_second_one_is_counted() {
     let (request, outcome) = f.pay(&bill).await;
     assert_eq!(outcome, PaymentOutcome::Unknown(Unknown::TimedOut));
     let answer = timeout(PATIENCE, late.recv()).await.unwrap().unwrap();
-    assert_eq!(answer.invoice, Some(request.invoice));
+    assert_eq!(answer.invoice, request.invoice);
     assert!(
         matches!(&answer.outcome, PaymentOutcome::Paid(paid) if paid.identity == request.identity),
         "{answer:?}"
@@ -251,15 +251,15 @@ async fn an_advice_that_executes_pays_what_never_arrived() {
     assert!(!f.has_taken(&request).await);
     f.faults(HostFaults::default());
     let late = Instant::now();
-    let in_time = request.send_before_monotonic;
-    request.send_before_monotonic = late;
+    let in_time = request.send_before.monotonic;
+    request.send_before.monotonic = late;
     let unsent = f.bank.status(request.clone()).await;
     assert!(
         matches!(unsent, StatusOutcome::Unknown(_)),
         "an advice that pays is not sent too late: {unsent:?}"
     );
     assert!(!f.has_taken(&request).await);
-    request.send_before_monotonic = in_time;
+    request.send_before.monotonic = in_time;
     assert!(matches!(f.bank.status(request.clone()).await, StatusOutcome::Paid(_)));
     assert!(f.has_taken(&request).await);
     assert!(matches!(f.bank.status(request.clone()).await, StatusOutcome::Paid(_)), "once");
@@ -296,7 +296,7 @@ async fn nothing_is_sent_too_late_without_a_lease_or_without_a_line() {
     let f = Fixture::new("contoh-37-80").await;
     let bill = f.resident(0).await;
     let (place, mut request) = f.begin(&bill);
-    request.send_before = Timestamp::from_millis(0);
+    request.send_before.wall = Timestamp::from_millis(0);
     assert_eq!(f.bank.pay(place, request.clone()).await, PaymentOutcome::NeverSent);
     let (place, request) = f.begin(&bill);
     f.desk.holds_none.store(true, Relaxed);

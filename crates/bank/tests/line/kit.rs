@@ -2,7 +2,7 @@
 
 use bank::{
     Bank, Desk, Holds, InquiryOutcome, InquiryRequest, Paid, PaymentOutcome, PaymentRequest, Place, Placing,
-    StatusOutcome, TraceBlock,
+    SendBefore, StatusOutcome, TraceBlock,
     host::{Host, HostFaults},
     iso8583_line::{Iso8583Bank, LineSettings, OneLine},
     profile::LineProfile,
@@ -188,8 +188,10 @@ impl Fixture {
             payment_code: bill.payment_code.clone(),
             amount: bill.taxes.total(),
             terms: UpstreamTerms::default(),
-            send_before: Now.now().plus(Duration::from_secs(10)),
-            send_before_monotonic: Instant::now() + Duration::from_secs(10),
+            send_before: SendBefore {
+                wall: Now.now().plus(Duration::from_secs(10)),
+                monotonic: Instant::now() + Duration::from_secs(10),
+            },
         };
         (place, request)
     }

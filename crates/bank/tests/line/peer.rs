@@ -5,7 +5,7 @@
 
 use crate::kit::{Now, PATIENCE, TestDesk};
 use bank::{
-    Bank, Desk, InquiryRequest, PaymentOutcome, PaymentRequest, Place, Placing,
+    Bank, Desk, InquiryRequest, PaymentOutcome, PaymentRequest, Place, Placing, SendBefore,
     iso8583_line::{Iso8583Bank, LineSettings, OneLine, Tls},
     profile::{LineProfile, Operation, Value, Values},
 };
@@ -329,8 +329,10 @@ impl Gateway {
             payment_code: PaymentCode::parse(PAYMENT_CODE).expect("a code"),
             amount: AMOUNT,
             terms: UpstreamTerms::default(),
-            send_before: now().plus(Duration::from_secs(10)),
-            send_before_monotonic: Instant::now() + Duration::from_secs(10),
+            send_before: SendBefore {
+                wall: now().plus(Duration::from_secs(10)),
+                monotonic: Instant::now() + Duration::from_secs(10),
+            },
         };
         Ok((place, request))
     }

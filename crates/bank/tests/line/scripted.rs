@@ -55,8 +55,8 @@ async fn a_bank_that_does_not_sign_on_is_no_line() {
     assert!(refusing.ends().await);
     gateway
         .until("it is said why", |gateway| {
-            gateway.bank.lines()[0].last_error.as_deref()
-                == Some("the sign-on failed: the bank answers with code 05")
+            let error = gateway.bank.lines()[0].last_error.clone();
+            error.is_some_and(|error| error.ends_with("the sign-on failed: the bank answers with code 05"))
         })
         .await;
     assert_eq!(gateway.place().unwrap_err(), NoPlace::Down);
@@ -122,17 +122,17 @@ async fn a_late_answer_is_its_own_payments_on_the_next_connection_too() {
         connection.send(&answer).await;
     }
     let told = soon("a late answer", late.recv()).await.unwrap();
-    assert_eq!(told.invoice, Some(second.invoice));
+    assert_eq!(told.invoice, second.invoice);
     assert!(matches!(told.outcome, PaymentOutcome::Refused(_)), "{told:?}");
     let told = soon("a late answer", late.recv()).await.unwrap();
-    assert_eq!(told.invoice, Some(first.invoice));
+    assert_eq!(told.invoice, first.invoice);
     assert!(is_paid(&told.outcome, AMOUNT), "{told:?}");
     gateway.until("the others are counted", |gateway| gateway.count("duplicate") == 2).await;
     assert!(late.try_recv().is_err(), "they say nothing new");
     let contradiction = connection.answer(Operation::Payment, &first_request, "54");
     connection.send(&contradiction).await;
     let told = soon("a contradiction", late.recv()).await.unwrap();
-    assert_eq!(told.invoice, Some(first.invoice));
+    assert_eq!(told.invoice, first.invoice);
     assert!(matches!(told.outcome, PaymentOutcome::Refused(_)), "{told:?}");
 }
 
@@ -148,7 +148,7 @@ async fn an_answer_of_an_earlier_life_is_told_with_its_invoice() {
     let mut connection = peer.signed_on().await;
     connection.send(&answer).await;
     let told = soon("a late answer", late.recv()).await.unwrap();
-    assert_eq!(told.invoice, Some(request.invoice));
+    assert_eq!(told.invoice, request.invoice);
     assert!(
         matches!(&told.outcome, PaymentOutcome::Paid(paid) if paid.identity == request.identity),
         "{told:?}"
@@ -322,7 +322,7 @@ async fn what_answers_nothing_is_counted_and_told() {
     answer.set(11, "999999");
     connection.send(&answer).await;
     let told = soon("it is told", late.recv()).await.unwrap();
-    assert_eq!(told.invoice, Some(first.invoice));
+    assert_eq!(told.invoice, first.invoice);
     assert!(
         matches!(&told.outcome, PaymentOutcome::Paid(paid) if paid.identity != first.identity),
         "{told:?}"
@@ -368,7 +368,7 @@ async fn a_question_is_marked_as_a_repeat_once_one_was_sent() {
     let (mut request, paying) = gateway.pay();
     let original = connection.expect(Operation::Payment).await;
     assert_eq!(paying.await, PaymentOutcome::Unknown(Unknown::TimedOut));
-    request.send_before_monotonic = Instant::now();
+    request.send_before.monotonic = Instant::now();
     for mti in ["0220", "0221", "0221"] {
         let asking = tokio::spawn({
             let (bank, request) = (std::sync::Arc::clone(&gateway.bank), request.clone());

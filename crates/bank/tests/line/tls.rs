@@ -97,7 +97,10 @@ fn settings_name_the_file_that_is_of_no_use() {
         };
         let settings =
             LineSettings { profile: String::new(), in_flight_max: 1, lines_held: 1, line: vec![line] };
-        settings.check().map_err(|what| what.replace(&*certificates.folder().to_string_lossy(), "…"))
+        settings
+            .check()
+            .map(|_| ())
+            .map_err(|what| what.replace(&*certificates.folder().to_string_lossy(), "…"))
     };
     assert_eq!(said(good.clone()), Ok(()));
     let missing = Tls { ca_file: certificates.path("none.pem"), ..good.clone() };

@@ -138,10 +138,10 @@ async fn whatever_breaks_after_the_request_left_is_unknown_and_sent_once() {
 async fn a_payment_that_could_not_leave_was_never_sent() {
     let fixture = Fixture::new(patient).await;
     let mut late = fixture.request();
-    late.send_before_monotonic = Instant::now();
+    late.send_before.monotonic = Instant::now();
     assert_eq!(fixture.relay.pay(fixture.place().unwrap(), late).await, PaymentOutcome::NeverSent);
     let mut late = fixture.request();
-    late.send_before = fixture.clock.now();
+    late.send_before.wall = fixture.clock.now();
     assert_eq!(fixture.relay.pay(fixture.place().unwrap(), late).await, PaymentOutcome::NeverSent);
     assert_eq!(fixture.provider.asked("pay_esamsat"), []);
 

@@ -91,9 +91,9 @@ async fn the_clocks_are_looked_at_when_the_connection_is_up() {
     for by_clock in [true, false] {
         let mut request = fixture.request();
         if by_clock {
-            request.send_before = fixture.clock.now().plus(soon);
+            request.send_before.wall = fixture.clock.now().plus(soon);
         } else {
-            request.send_before_monotonic = Instant::now() + soon;
+            request.send_before.monotonic = Instant::now() + soon;
         }
         let late = async {
             gate.waited_at().await;

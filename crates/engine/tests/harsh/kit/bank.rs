@@ -330,7 +330,7 @@ impl ScriptedBank {
                     _ => PaymentOutcome::Paid(paid),
                 };
                 let late = self.books().late.clone();
-                let answer = LateAnswer { invoice: Some(request.invoice), outcome };
+                let answer = LateAnswer { invoice: request.invoice, outcome };
                 tokio::spawn(async move {
                     sleep(answers_after).await;
                     for _ in 0..copies {
@@ -428,7 +428,7 @@ impl Bank for ScriptedBank {
         Box::pin(async move {
             let _place = place;
             self.steps().pass("before sending").await;
-            if !request.may_be_sent(self.clock.now()) {
+            if !request.send_before.allows(self.clock.now()) {
                 return PaymentOutcome::NeverSent;
             }
             self.must_be_durable(request.invoice).await;
