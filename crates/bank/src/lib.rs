@@ -13,8 +13,11 @@ pub mod profile;
 mod refusals;
 pub mod relay;
 mod report;
+mod sending;
 pub mod simulator;
 mod tls;
+
+pub use sending::SendBefore;
 
 use domain::{
     Bill, BusinessDate, ChassisNumber, Fence, InvoiceNumber, Nik, PaymentCode, ProductCode, Refusal, Rupiah,
@@ -27,10 +30,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
-    time::Instant,
-};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 /// What the engine must know of an upstream before it can be trusted with money.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -221,22 +221,6 @@ pub struct PaymentRequest {
     pub send_before: SendBefore,
 }
 
-/// Until when a request that moves money may be written: both clocks must be before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SendBefore {
-    /// By the clock that people set.
-    pub wall: Timestamp,
-    /// By the clock that nobody can set.
-    pub monotonic: Instant,
-}
-
-impl SendBefore {
-    /// Whether it may be written now, which is `now` on the wall; asked immediately before writing.
-    pub fn allows(&self, now: Timestamp) -> bool {
-        now < self.wall && Instant::now() < self.monotonic
-    }
-}
-
 /// What came of a payment request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PaymentOutcome {
@@ -307,7 +291,12 @@ pub struct LateAnswer {
     pub invoice: InvoiceNumber,
     /// What it says.
     pub outcome: PaymentOutcome,
+    /// Whether the same request had another answer before, which says something else.
+    pub contradicts: bool,
 }
+
+/// Late answers that wait to be applied. Of more, the questions about their payments find as much.
+pub const LATE_ANSWERS_MAX: usize = 10_000;
 
 /// An upstream.
 pub trait Bank: Send + Sync + 'static {
@@ -343,8 +332,8 @@ pub trait Bank: Send + Sync + 'static {
     /// [`Profile::question`]. Answers within the profile's `answer_timeout`.
     fn status(&self, request: PaymentRequest) -> BoxFuture<'_, StatusOutcome>;
 
-    /// The stream of late answers. There is one; whoever takes it first has it.
-    fn late_answers(&self) -> Option<mpsc::UnboundedReceiver<LateAnswer>>;
+    /// The stream of late answers, at most [`LATE_ANSWERS_MAX`] of them. There is one; whoever takes it first has it.
+    fn late_answers(&self) -> Option<mpsc::Receiver<LateAnswer>>;
 }
 
 /// Nothing in this crate is left half changed by a panic.

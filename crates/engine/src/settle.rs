@@ -161,10 +161,7 @@ impl Engine {
     }
 
     /// Applies answers that came after their requests had been given up.
-    pub(crate) async fn settle_late_answers(
-        self: Arc<Self>,
-        mut answers: mpsc::UnboundedReceiver<LateAnswer>,
-    ) {
+    pub(crate) async fn settle_late_answers(self: Arc<Self>, mut answers: mpsc::Receiver<LateAnswer>) {
         while let Some(Some(answer)) = self.stopping.run_until_cancelled(answers.recv()).await {
             metrics::counter!("esamsat_late_answers_total").increment(1);
             self.settle_late_answer(answer).await;
@@ -189,6 +186,13 @@ impl Engine {
             // A late "never sent" proves nothing any more.
             PaymentOutcome::NeverSent => return,
         };
+        if answer.contradicts
+            && matches!((&outcome, &invoice.state), (PaymentOutcome::Refused(_), State::Pending { .. }))
+        {
+            let detail =
+                "a refusal came after another answer to the same request; neither is believed".to_owned();
+            return self.raise_incident(Some(number), IncidentKind::Garbled, detail);
+        }
         if matches!(invoice.state, State::Inquiry | State::Failure { .. }) {
             let detail = "an answer to a payment that never began".to_owned();
             return self.raise_incident(Some(number), IncidentKind::Unmatched, detail);

@@ -3,7 +3,7 @@
 use super::settings::Tls;
 use crate::tls;
 use rustls::{ClientConfig, pki_types::ServerName};
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{SockRef, Socket, TcpKeepalive};
 use std::{io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -38,27 +38,35 @@ pub(super) fn tls_config(settings: &Tls) -> Result<(Arc<ClientConfig>, ServerNam
     Ok((tls::client_config(tls::roots("tls.ca_file", &settings.ca_file)?, own)?, name))
 }
 
-/// Connects. What is handed to the kernel is given up by it after `user_timeout` without an acknowledgement, so
-/// that nothing arrives later than that.
+/// A connection's two ends, and its socket.
+pub(super) struct Connected {
+    pub(super) reading: Reading,
+    pub(super) writing: Writing,
+    pub(super) socket: Socket,
+}
+
+/// Connects. What is handed to the kernel is given up by it after `user_timeout` without an acknowledgement, so that
+/// nothing arrives later than that; and when the connection is dropped, by a reset.
 pub(super) async fn connect(
     address: &str,
     encryption: Option<&Tls>,
     user_timeout: Duration,
-) -> io::Result<(Reading, Writing)> {
+) -> io::Result<Connected> {
     let connecting = async {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        let socket = SockRef::from(&stream);
+        let socket = SockRef::from(&stream).try_clone()?;
+        socket.set_linger(Some(Duration::ZERO))?;
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
         socket.set_tcp_user_timeout(Some(user_timeout))?;
         let Some(settings) = encryption else {
             let (reading, writing) = stream.into_split();
-            return Ok((Box::new(reading) as Reading, Box::new(writing) as Writing));
+            return Ok(Connected { reading: Box::new(reading), writing: Box::new(writing), socket });
         };
         let (config, name) = tls_config(settings).map_err(io::Error::other)?;
         let stream = TlsConnector::from(config).connect(name, stream).await?;
         let (reading, writing) = tokio::io::split(stream);
-        Ok((Box::new(reading) as Reading, Box::new(writing) as Writing))
+        Ok(Connected { reading: Box::new(reading), writing: Box::new(writing), socket })
     };
     timeout(CONNECT_MAX, connecting)
         .await

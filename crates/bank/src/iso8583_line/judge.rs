@@ -5,7 +5,7 @@ use crate::{
     InquiryOutcome, InquiryRequest, Paid, PaymentOutcome, StatusOutcome, Unknown,
     profile::{Answer, LineProfile, Malformed, Meaning, Operation, Value, Values},
 };
-use domain::{Bill, Secret, UpstreamTerms, invoice::BankReceipt};
+use domain::{Bill, Rupiah, Secret, UpstreamTerms, invoice::BankReceipt};
 
 fn garbled(what: impl std::fmt::Display) -> Unknown {
     Unknown::Garbled(what.to_string())
@@ -51,39 +51,45 @@ fn presented(asked: &InquiryRequest, values: &Values) -> Result<InquiryOutcome, 
     Ok(InquiryOutcome::Presented { bill, payable_until, terms: UpstreamTerms::default() })
 }
 
-/// What came of a payment.
-pub(super) fn payment(profile: &LineProfile, answer: &Answer, identity: &str) -> PaymentOutcome {
+/// What came of a payment of so much.
+pub(super) fn payment(
+    profile: &LineProfile,
+    answer: &Answer,
+    identity: &str,
+    amount: Option<Rupiah>,
+) -> PaymentOutcome {
     match profile.meaning(Operation::Payment, &answer.code) {
         Meaning::Done => match paid(&answer.values, identity) {
             Ok(paid) => PaymentOutcome::Paid(paid),
             Err(unknown) => PaymentOutcome::Unknown(unknown),
         },
-        Meaning::Refused(_) if has_receipt(&answer.values) => {
-            PaymentOutcome::Unknown(contradicts_itself(answer))
-        }
-        Meaning::Refused(reason) => PaymentOutcome::Refused(profile.refusal(reason, &answer.code)),
+        Meaning::Refused(reason) => match denied(answer, amount) {
+            Ok(()) => PaymentOutcome::Refused(profile.refusal(reason, &answer.code)),
+            Err(unknown) => PaymentOutcome::Unknown(unknown),
+        },
         Meaning::Unknown => PaymentOutcome::Unknown(Unknown::UnderWay),
         _ => PaymentOutcome::Unknown(Unknown::UnknownCode(answer.code.clone())),
     }
 }
 
-/// What came of a question about a payment.
+/// What came of a question about a payment of so much.
 pub(super) fn question(
     profile: &LineProfile,
     operation: Operation,
     answer: &Answer,
     identity: &str,
+    amount: Option<Rupiah>,
 ) -> StatusOutcome {
     match profile.meaning(operation, &answer.code) {
         Meaning::Done => match paid(&answer.values, identity) {
             Ok(paid) => StatusOutcome::Paid(paid),
             Err(unknown) => StatusOutcome::Unknown(unknown),
         },
-        Meaning::NotPaid | Meaning::PaidByAnother if has_receipt(&answer.values) => {
-            StatusOutcome::Unknown(contradicts_itself(answer))
-        }
-        Meaning::NotPaid => StatusOutcome::NotPaid,
-        Meaning::PaidByAnother => StatusOutcome::PaidByAnother,
+        meaning @ (Meaning::NotPaid | Meaning::PaidByAnother) => match denied(answer, amount) {
+            Err(unknown) => StatusOutcome::Unknown(unknown),
+            Ok(()) if meaning == Meaning::NotPaid => StatusOutcome::NotPaid,
+            Ok(()) => StatusOutcome::PaidByAnother,
+        },
         Meaning::PayerUnknown => StatusOutcome::PayerUnknown,
         Meaning::UnderWay => StatusOutcome::UnderWay,
         Meaning::Unknown => StatusOutcome::Unknown(Unknown::UnderWay),
@@ -96,13 +102,22 @@ pub(super) fn question(
     }
 }
 
-/// A code of two characters is soon another one, on a line that nothing protects; a receipt is not.
-fn has_receipt(values: &Values) -> bool {
-    values.get(Value::BankReference).is_some_and(|reference| !reference.trim().is_empty())
-}
-
-fn contradicts_itself(answer: &Answer) -> Unknown {
-    garbled(format_args!("code {} says that nothing was paid, and there is a bank_reference", answer.code))
+/// Whether an answer that says "not paid" says nothing else: it is of no other amount, and has no receipt. A code of two
+/// characters is soon another one, on a line that nothing protects.
+fn denied(answer: &Answer, amount: Option<Rupiah>) -> Result<(), Unknown> {
+    let values = &answer.values;
+    if values.get(Value::BankReference).is_some_and(|reference| !reference.trim().is_empty()) {
+        return Err(garbled(format_args!(
+            "code {} says that nothing was paid, and there is a bank_reference",
+            answer.code
+        )));
+    }
+    // Where nothing was paid, nothing may be the amount.
+    let is_other = |told| Some(told) != amount && told != Rupiah::ZERO;
+    if values.get(Value::Amount).is_some() && values.rupiah(Value::Amount).map_or(true, is_other) {
+        return Err(garbled(format_args!("code {} comes with another amount", answer.code)));
+    }
+    Ok(())
 }
 
 /// The amount is the answer's own, so that whoever asked can compare it; all else was echoed.

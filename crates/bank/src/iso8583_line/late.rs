@@ -13,16 +13,18 @@ use iso8583::Message;
 pub(super) fn of(profile: &LineProfile, request: Request, answer: &Message) -> Option<LateAnswer> {
     let (identity, invoice) = request.payment?;
     let operation = request.operation;
+    let sent = profile.read_request(operation, &request.message).ok();
+    let amount = sent.and_then(|values| values.rupiah(Value::Amount).ok());
     let outcome = match profile.read_answer(operation, &request.message, answer) {
-        Ok(answer) if operation == Operation::Payment => judge::payment(profile, &answer, &identity),
+        Ok(answer) if operation == Operation::Payment => judge::payment(profile, &answer, &identity, amount),
         // Of a question, only that the payment was made holds at any time.
-        Ok(answer) => match judge::question(profile, operation, &answer, &identity) {
+        Ok(answer) => match judge::question(profile, operation, &answer, &identity, amount) {
             StatusOutcome::Paid(paid) if operation != Operation::Reversal => PaymentOutcome::Paid(paid),
             _ => return None,
         },
         Err(mismatch) => PaymentOutcome::Unknown(Unknown::Garbled(mismatch.to_string())),
     };
-    Some(LateAnswer { invoice, outcome })
+    Some(LateAnswer { invoice, outcome, contradicts: false })
 }
 
 /// What an answer says whose request nobody remembers: only "paid" can be believed of it, and only with the whole
@@ -51,5 +53,5 @@ pub(super) fn of_unknown(
             trace_number: values.get(Value::Trace)?.to_owned(),
         },
     };
-    Some(LateAnswer { invoice, outcome: PaymentOutcome::Paid(paid) })
+    Some(LateAnswer { invoice, outcome: PaymentOutcome::Paid(paid), contradicts: false })
 }

@@ -15,12 +15,13 @@ use super::{
     traces::Traces,
 };
 use crate::{
-    Holds, LineState, SendBefore, Unknown,
+    Holds, LateAnswer, LineState, SendBefore, Unknown,
     breaker::Breaker,
     frame::{Frame, FrameError},
     locked,
     profile::{Answer, Operation, Part, Values},
     report::{Count, Report},
+    sending::unsent_max,
 };
 use bytes::BytesMut;
 use domain::{InvoiceNumber, Terminal, record::IncidentKind};
@@ -28,14 +29,18 @@ use futures::StreamExt;
 use iso8583::Message;
 use std::{
     collections::BTreeMap,
+    future::poll_fn,
+    io,
+    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    task::{Poll, ready},
     time::Duration,
 };
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncWrite, AsyncWriteExt},
     sync::{Semaphore, mpsc},
     time::{Instant, timeout, timeout_at},
 };
@@ -43,9 +48,6 @@ use tokio_util::{codec::FramedRead, sync::CancellationToken};
 
 /// Requests that one write takes along.
 const BATCH_MAX: usize = 256;
-
-/// How long a write may block, and what was written may stay unacknowledged, at most.
-const UNSENT_MAX: Duration = Duration::from_secs(5);
 
 /// Incidents of one kind that belong to no invoice come at least so far apart; all are counted.
 const INCIDENT_PAUSE: Duration = Duration::from_secs(10);
@@ -96,6 +98,13 @@ pub(super) struct Asking<'a> {
     pub(super) deadline: Instant,
 }
 
+/// An answer that could be read.
+pub(super) struct Answered {
+    pub(super) answer: Answer,
+    /// Whether it cannot be one to the same question asked earlier.
+    pub(super) is_its_own: bool,
+}
+
 /// Why there is no usable answer.
 pub(super) enum NoAnswer {
     NeverSent,
@@ -131,7 +140,7 @@ impl Line {
             inquiries: Semaphore::new(in_flight_max),
             traces: Traces::new(terminal, remembered_for),
             breaker: Breaker::new(profile.answer_timeout),
-            mux: Mux::new(remembered_for),
+            mux: Mux::new(remembered_for, profile.answer_timeout),
             link: Mutex::default(),
             is_up: AtomicBool::new(false),
             must_sign_on: AtomicBool::new(false),
@@ -182,13 +191,8 @@ impl Line {
         state
     }
 
-    /// For how long bytes may be on their way out: a small part of the horizon.
-    pub(super) fn unsent_max(&self) -> Duration {
-        UNSENT_MAX.min(self.shared.profile.horizon / 4)
-    }
-
     /// Sends a request and waits for its answer.
-    pub(super) async fn exchange(&self, asking: Asking<'_>) -> Result<Answer, NoAnswer> {
+    pub(super) async fn exchange(&self, asking: Asking<'_>) -> Result<Answered, NoAnswer> {
         let Asking { operation, values, is_repeat, payment, send_before, deadline } = asking;
         let profile = &self.shared.profile;
         let unfit = |what: &dyn std::fmt::Display| NoAnswer::Unfit(what.to_string());
@@ -216,18 +220,18 @@ impl Line {
             self.breaker.answered();
         }
         let garbled = |what: String| NoAnswer::Unknown(Unknown::Garbled(what));
-        let answer = match ended {
-            Ok(Ended::Answered(answer)) => answer,
+        let heard = match ended {
+            Ok(Ended::Answered(heard)) => heard,
             Ok(Ended::Garbled(what)) => return Err(garbled(what)),
             Ok(Ended::NeverSent) => return Err(NoAnswer::NeverSent),
             Ok(Ended::Cut) | Err(_) => return Err(NoAnswer::Unknown(Unknown::ConnectionCut)),
         };
-        let answer = profile.read_answer(operation, &request, &answer);
+        let answer = profile.read_answer(operation, &request, &heard.message);
         let answer = answer.map_err(|mismatch| garbled(mismatch.to_string()))?;
         if !operation.is_network() && profile.wants_sign_on(operation, &answer.code) {
             self.must_sign_on.store(true, Relaxed);
         }
-        Ok(answer)
+        Ok(Answered { answer, is_its_own: heard.is_its_own })
     }
 
     /// Writes what is due, many at a time. The error says why it cannot.
@@ -245,17 +249,16 @@ impl Line {
             if received.is_none_or(|count| count == 0) {
                 break Ok(());
             }
+            // From before their own clocks are looked at: what waits here must not go out much later, not even if the
+            // process is stopped meanwhile.
+            let by = SendBefore::within(unsent_max(self.shared.profile.horizon), self.shared.clock.now());
             for outgoing in batch.drain(..) {
                 self.put(&frame, outgoing, &mut bytes);
             }
-            let writes = async {
-                writing.write_all(&bytes).await?;
-                writing.flush().await
-            };
-            match ended.run_until_cancelled(timeout(self.unsent_max(), writes)).await {
+            let writes = write_while(&mut writing, &bytes, || by.allows(self.shared.clock.now()));
+            match ended.run_until_cancelled(timeout_at(by.monotonic, writes)).await {
                 Some(Ok(Ok(()))) => bytes.clear(),
                 Some(Ok(Err(error))) => break Err(format!("failed to write: {error}")),
-                // What waited here must not go out much later.
                 Some(Err(_)) => break Err("the bank takes no more bytes".to_owned()),
                 None => break Ok(()),
             }
@@ -360,9 +363,9 @@ impl Line {
             }
             Matched::Duplicate(other) => {
                 self.report.count(Count::Duplicate);
-                let other =
+                let told =
                     other.and_then(|(request, message)| late::of(&self.shared.profile, request, &message));
-                self.shared.late(other);
+                self.shared.late(told.map(|told| LateAnswer { contradicts: true, ..told }));
             }
             Matched::Unmatched(message) => {
                 self.report.count(Count::Unmatched);
@@ -376,6 +379,30 @@ impl Line {
             }
         }
     }
+}
+
+/// Writes everything while it may, which is looked at before each part.
+async fn write_while(
+    writing: &mut (impl AsyncWrite + Unpin),
+    mut bytes: &[u8],
+    may_go_on: impl Fn() -> bool,
+) -> io::Result<()> {
+    poll_fn(|context| {
+        loop {
+            if !may_go_on() {
+                let error = io::Error::new(io::ErrorKind::TimedOut, "the bank took too long to take it");
+                return Poll::Ready(Err(error));
+            }
+            if bytes.is_empty() {
+                return Pin::new(&mut *writing).poll_flush(context);
+            }
+            match ready!(Pin::new(&mut *writing).poll_write(context, bytes))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => bytes = &bytes[written..],
+            }
+        }
+    })
+    .await
 }
 
 /// Whether it is of a type that answers.
@@ -406,5 +433,29 @@ impl Drop for Waiting<'_> {
         if !self.is_over {
             self.give_up();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+    use tokio::io::{AsyncReadExt, duplex};
+
+    #[tokio::test]
+    async fn what_was_begun_is_not_gone_on_with_when_it_is_too_late() {
+        let (mut writing, mut reading) = duplex(4);
+        let left = AtomicUsize::new(2);
+        let may_go_on = || left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
+        let writes = async { write_while(&mut writing, b"0200....", may_go_on).await };
+        let mut read = [0; 4];
+        let (written, heard) = tokio::join!(writes, reading.read_exact(&mut read));
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!((heard.unwrap(), &read), (4, b"0200"));
+        drop(writing);
+        assert_eq!(reading.read(&mut read).await.unwrap(), 0, "nothing more");
+        let (mut writing, mut reading) = duplex(64);
+        write_while(&mut writing, b"0200....", || true).await.unwrap();
+        assert_eq!(reading.read(&mut [0; 64]).await.unwrap(), 8);
     }
 }

@@ -24,14 +24,16 @@ mod traces;
 pub use settings::{LineSettings, OneLine, Tls};
 
 use crate::{
-    Bank, Desk, Holds, InquiryOutcome, InquiryRequest, LateAnswer, LineState, NoPlace, PaymentOutcome,
-    PaymentRequest, Place, Placing, Profile, Question, StatusOutcome, Terminals, Unknown, locked,
+    Bank, Desk, Holds, InquiryOutcome, InquiryRequest, LATE_ANSWERS_MAX, LateAnswer, LineState, NoPlace,
+    PaymentOutcome, PaymentRequest, Place, Placing, Profile, Question, StatusOutcome, Terminals, Unknown,
+    locked,
     profile::{LineProfile, Operation, ReferenceRule, Unanswered, Value, Values},
     report::PUBLISH,
+    sending::horizon_from_send_before,
 };
 use domain::{BusinessDate, Clock, InvoiceNumber, Reason, Terminal, Timestamp, record::IncidentKind};
 use futures::future::BoxFuture;
-use line::{Asking, Line, NoAnswer};
+use line::{Answered, Asking, Line, NoAnswer};
 use std::{
     collections::HashMap,
     sync::{
@@ -54,7 +56,7 @@ struct Shared {
     profile: LineProfile,
     clock: Arc<dyn Clock>,
     desk: OnceLock<Arc<dyn Desk>>,
-    late: mpsc::UnboundedSender<LateAnswer>,
+    late: mpsc::Sender<LateAnswer>,
     /// The business day that the bank announced.
     announced: Mutex<Option<BusinessDate>>,
 }
@@ -67,7 +69,7 @@ pub struct Iso8583Bank {
     lines_held: usize,
     turn: AtomicUsize,
     asked: Mutex<HashMap<String, Instant>>,
-    late_answers: Mutex<Option<mpsc::UnboundedReceiver<LateAnswer>>>,
+    late_answers: Mutex<Option<mpsc::Receiver<LateAnswer>>>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -87,9 +89,9 @@ impl Iso8583Bank {
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, String> {
         let terminals = settings.check()?;
-        let (late, late_answers) = mpsc::unbounded_channel();
+        let (late, late_answers) = mpsc::channel(LATE_ANSWERS_MAX);
         let engine_profile = Profile {
-            horizon: profile.horizon,
+            horizon: horizon_from_send_before(profile.horizon),
             answer_timeout: profile.answer_timeout,
             definitive_status: profile.definitive,
             question: match profile.unanswered {
@@ -203,7 +205,7 @@ impl Iso8583Bank {
             deadline,
         };
         match line.exchange(asking).await {
-            Ok(answer) => judge::inquiry(&self.shared.profile, &request, &answer),
+            Ok(Answered { answer, .. }) => judge::inquiry(&self.shared.profile, &request, &answer),
             // What the bank has no room for, it cannot have a bill for.
             Err(NoAnswer::Unfit(what)) => {
                 tracing::info!(
@@ -250,7 +252,9 @@ impl Iso8583Bank {
             deadline,
         };
         match line.exchange(asking).await {
-            Ok(answer) => judge::payment(&self.shared.profile, &answer, &request.identity),
+            Ok(Answered { answer, .. }) => {
+                judge::payment(&self.shared.profile, &answer, &request.identity, Some(request.amount))
+            }
             Err(NoAnswer::Unfit(what)) => {
                 tracing::error!(invoice = %request.invoice, what, "a payment does not fit the bank's messages");
                 PaymentOutcome::NeverSent
@@ -302,7 +306,20 @@ impl Iso8583Bank {
             self.note_asked(request.identity.clone());
         }
         match answered {
-            Ok(answer) => judge::question(profile, operation, &answer, &request.identity),
+            Ok(Answered { answer, is_its_own }) => {
+                let outcome =
+                    judge::question(profile, operation, &answer, &request.identity, Some(request.amount));
+                match outcome {
+                    // What was not found when the same was asked earlier may have been found since. What is undone
+                    // stays undone.
+                    StatusOutcome::NotPaid | StatusOutcome::PaidByAnother
+                        if !is_its_own && operation != Operation::Reversal =>
+                    {
+                        StatusOutcome::Unknown(Unknown::UnderWay)
+                    }
+                    outcome => outcome,
+                }
+            }
             Err(NoAnswer::Unfit(what)) => StatusOutcome::Unknown(Unknown::Garbled(what)),
             Err(NoAnswer::NeverSent) => no_answer,
             Err(NoAnswer::Unknown(unknown)) => StatusOutcome::Unknown(unknown),
@@ -343,8 +360,8 @@ impl Shared {
 
     fn late(&self, answer: Option<LateAnswer>) {
         let Some(answer) = answer else { return };
-        // Without a reader, the next question finds the truth.
-        drop(self.late.send(answer));
+        // Without a reader, or with too many before it, the next question finds the truth.
+        drop(self.late.try_send(answer));
     }
 }
 
@@ -435,7 +452,7 @@ impl Bank for Iso8583Bank {
         Box::pin(self.ask(request))
     }
 
-    fn late_answers(&self) -> Option<mpsc::UnboundedReceiver<LateAnswer>> {
+    fn late_answers(&self) -> Option<mpsc::Receiver<LateAnswer>> {
         locked(&self.late_answers).take()
     }
 }

@@ -7,8 +7,8 @@
 //! ```
 
 use super::{
-    connect::{Reading, Writing, connect},
-    line::{Asking, Line, NoAnswer, Outgoing},
+    connect::{Connected, connect},
+    line::{Answered, Asking, Line, NoAnswer, Outgoing},
     traces::BLOCK,
 };
 use crate::{
@@ -17,8 +17,10 @@ use crate::{
     locked,
     profile::{Meaning, Operation, Value, Values},
     report::Count,
+    sending::unsent_max,
 };
 use iso8583::Message;
+use socket2::Socket;
 use std::{
     convert::Infallible,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -40,6 +42,9 @@ const NUMBERS_PAUSE: Duration = Duration::from_millis(5);
 /// A connection that lasted so long was a good one; after others the pause grows.
 const GOOD: Duration = Duration::from_secs(1);
 
+/// How long the answer to a sign-off is waited for.
+const SIGN_OFF_MAX: Duration = Duration::from_secs(1);
+
 /// How often a line looks whether it has its lease, and whether anything was heard.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -59,13 +64,14 @@ impl Line {
             let addresses = &self.settings.addresses;
             let address = &addresses[failures as usize % addresses.len()];
             self.report.stands("connecting");
-            let connecting = connect(address, self.settings.tls.as_ref(), self.unsent_max());
+            let connecting =
+                connect(address, self.settings.tls.as_ref(), unsent_max(self.shared.profile.horizon));
             match stop.run_until_cancelled(connecting).await {
                 None => break,
-                Some(Ok((reading, writing))) => {
+                Some(Ok(connected)) => {
                     self.report.count(Count::Connected);
                     let began = Instant::now();
-                    let ended = self.session(reading, writing, &stop).await;
+                    let ended = self.session(connected, &stop).await;
                     self.mux.cut();
                     failures = if began.elapsed() >= GOOD { 0 } else { failures.saturating_add(1) };
                     self.report.stands("disconnected");
@@ -99,8 +105,7 @@ impl Line {
     /// One connection, from sign-on to its end. The error says why it ended, if it was not told to.
     async fn session(
         self: &Arc<Self>,
-        reading: Reading,
-        writing: Writing,
+        Connected { reading, writing, socket }: Connected,
         stop: &CancellationToken,
     ) -> Result<(), String> {
         let ended = CancellationToken::new();
@@ -110,7 +115,7 @@ impl Line {
         self.must_sign_on.store(false, Relaxed);
         let writer = tokio::spawn(Arc::clone(self).write(writing, outgoing, ended.clone()));
         let reader = tokio::spawn(Arc::clone(self).read(reading, ended.clone()));
-        let conversed = ended.run_until_cancelled(self.converse(stop)).await.unwrap_or(Ok(()));
+        let conversed = ended.run_until_cancelled(self.converse(&socket, stop)).await.unwrap_or(Ok(()));
         self.is_up.store(false, Relaxed);
         locked(&self.link).take();
         ended.cancel();
@@ -120,13 +125,16 @@ impl Line {
     }
 
     /// From sign-on until something else than the connection's end ends it.
-    async fn converse(self: &Arc<Self>, stop: &CancellationToken) -> Result<(), String> {
+    async fn converse(self: &Arc<Self>, socket: &Socket, stop: &CancellationToken) -> Result<(), String> {
         tokio::select! {
             talked = self.talk() => talked.map(|never| match never {}),
             () = self.until_lease_is_lost() => Err("the lease on the line is lost".to_owned()),
             () = stop.cancelled() => {
                 self.is_up.store(false, Relaxed);
-                self.sign_off().await;
+                if self.signs_off().await {
+                    // The bank has read all that was written: there is nothing left to hold back.
+                    drop(socket.set_linger(None));
+                }
                 Ok(())
             }
         }
@@ -188,11 +196,10 @@ impl Line {
         Ok(())
     }
 
-    async fn sign_off(self: &Arc<Self>) {
-        if self.shared.profile.has(Operation::SignOff) {
-            // Whoever does not answer is left all the same.
-            drop(timeout(Duration::from_secs(1), self.ask_session(Operation::SignOff)).await);
-        }
+    /// Whether the bank has agreed. If it does not answer, it is left all the same.
+    async fn signs_off(self: &Arc<Self>) -> bool {
+        let signing_off = timeout(SIGN_OFF_MAX, self.ask_session(Operation::SignOff));
+        self.shared.profile.has(Operation::SignOff) && signing_off.await.is_ok_and(|agreed| agreed.is_ok())
     }
 
     /// A message about the session, and its answer if that says "done".
@@ -214,8 +221,10 @@ impl Line {
             deadline: Instant::now() + profile.answer_timeout,
         };
         match self.exchange(asking).await {
-            Ok(answer) if profile.meaning(operation, &answer.code) == Meaning::Done => Ok(answer.values),
-            Ok(answer) => Err(format!("the bank answers with code {}", answer.code)),
+            Ok(Answered { answer, .. }) if profile.meaning(operation, &answer.code) == Meaning::Done => {
+                Ok(answer.values)
+            }
+            Ok(Answered { answer, .. }) => Err(format!("the bank answers with code {}", answer.code)),
             Err(NoAnswer::Unfit(what)) => Err(what),
             Err(NoAnswer::NeverSent) => Err("it was not sent".to_owned()),
             Err(NoAnswer::Unknown(unknown)) => Err(unknown.to_string()),

@@ -8,7 +8,7 @@ use super::{
     gate::{Gate, Gated},
     settings::RelaySettings,
 };
-use crate::{SendBefore, locked, tls};
+use crate::{SendBefore, locked, sending::unsent_max, tls};
 use bytes::Bytes;
 use domain::Clock;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -84,7 +84,7 @@ pub(super) struct Connections {
     clock: Arc<dyn Clock>,
     connect_timeout: Duration,
     /// What the kernel was given it gives up after this time, so that nothing arrives later.
-    user_timeout: Duration,
+    unsent_max: Duration,
     kept_max: usize,
     kept: Mutex<Vec<Connection>>,
 }
@@ -118,7 +118,7 @@ impl Connections {
             tls,
             clock,
             connect_timeout: Duration::from_millis(settings.connect_timeout_ms),
-            user_timeout: Duration::from_millis(settings.answer_timeout_ms),
+            unsent_max: unsent_max(settings.horizon()),
             kept_max: settings.in_flight_max,
             kept: Mutex::default(),
         })
@@ -200,7 +200,7 @@ impl Connections {
     async fn try_connect(&self) -> io::Result<Connection> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
         stream.set_nodelay(true)?;
-        SockRef::from(&stream).set_tcp_user_timeout(Some(self.user_timeout))?;
+        SockRef::from(&stream).set_tcp_user_timeout(Some(self.unsent_max))?;
         match &self.tls {
             None => self.speak_http(stream).await,
             Some((connector, name)) => self.speak_http(connector.connect(name.clone(), stream).await?).await,
@@ -211,7 +211,7 @@ impl Connections {
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     ) -> io::Result<Connection> {
-        let gate = Arc::new(Gate::new(Arc::clone(&self.clock)));
+        let gate = Arc::new(Gate::new(Arc::clone(&self.clock), self.unsent_max));
         let io = TokioIo::new(Gated { stream, gate: Arc::clone(&gate) });
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(ANSWER_BYTES_MAX)

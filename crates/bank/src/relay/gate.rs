@@ -10,12 +10,14 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll},
+    time::Duration,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What may be written on a connection.
 pub(super) struct Gate {
     clock: Arc<dyn Clock>,
+    unsent_max: Duration,
     state: Mutex<State>,
 }
 
@@ -24,13 +26,13 @@ enum State {
     Shut,
     /// None for a question.
     Open(Option<SendBefore>),
-    /// Something of the request was written; the rest may follow.
-    Written,
+    /// Something of the request was written; the rest may follow, until then.
+    Written(SendBefore),
 }
 
 impl Gate {
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, state: Mutex::new(State::Shut) }
+    pub(super) fn new(clock: Arc<dyn Clock>, unsent_max: Duration) -> Self {
+        Self { clock, unsent_max, state: Mutex::new(State::Shut) }
     }
 
     /// A request is handed over: nothing of it is written.
@@ -41,18 +43,27 @@ impl Gate {
     /// Whether anything of the request was written. If not, nothing will be.
     pub(super) fn end(&self) -> bool {
         let mut state = self.state();
-        let is_written = matches!(*state, State::Written);
+        let is_written = matches!(*state, State::Written(_));
         *state = State::Shut;
         is_written
     }
 
     fn lets_through(&self) -> bool {
         let mut state = self.state();
-        if let State::Open(send_before) = *state {
-            let is_in_time = send_before.is_none_or(|it| it.allows(self.clock.now()));
-            *state = if is_in_time { State::Written } else { State::Shut };
+        let now = self.clock.now();
+        match *state {
+            State::Shut => false,
+            State::Open(send_before) => {
+                let is_in_time = send_before.is_none_or(|it| it.allows(now));
+                *state = if is_in_time {
+                    State::Written(SendBefore::within(self.unsent_max, now))
+                } else {
+                    State::Shut
+                };
+                is_in_time
+            }
+            State::Written(until) => until.allows(now),
         }
-        matches!(*state, State::Written)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -101,7 +112,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gated<S> {
 mod tests {
     use super::*;
     use domain::Timestamp;
-    use std::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
     use tokio::time::Instant;
 
@@ -116,7 +126,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nothing_of_a_request_is_written_too_late_or_after_it_ended() {
-        let gate = Arc::new(Gate::new(Arc::new(Noon)));
+        let gate = Arc::new(Gate::new(Arc::new(Noon), Duration::from_secs(5)));
         let (stream, mut other) = duplex(1_024);
         let mut stream = Gated { stream, gate: Arc::clone(&gate) };
         assert!(stream.write_all(b"unasked").await.is_err());
@@ -138,6 +148,8 @@ mod tests {
         stream.write_all(b"one").await.unwrap();
         tokio::time::advance(Duration::from_secs(1)).await;
         stream.write_all(b"two").await.unwrap();
+        tokio::time::advance(Duration::from_secs(4)).await;
+        assert!(stream.write_all(b"three").await.is_err(), "but not much later");
         assert!(gate.end(), "what has begun may end");
 
         gate.begin(None);

@@ -10,8 +10,8 @@
 //!
 //! An inquiry brings the provider's invoice number; a payment is that number, and is sent at most once. Whatever comes
 //! of it that is not one of the contract's own words is unknown, and asked for by `status_invoice`. A "no" to a payment
-//! is a refusal only where the operator's table says so; "already paid" not even then, before the provider was asked
-//! what became of this very invoice. Late answers are not waited for: the question finds out as much.
+//! is a refusal only where the operator's table says so; "already paid" not even then, before the provider said what became
+//! of this very invoice. Late answers are not waited for: the question finds out as much.
 
 mod account;
 mod answer;
@@ -32,6 +32,7 @@ use crate::{
     PaymentRequest, Place, Placing, Profile, Question, SendBefore, StatusOutcome, Terminals, Unknown,
     breaker::Breaker,
     report::{Count, PUBLISH, Report},
+    sending::horizon_from_send_before,
 };
 use account::{Account, PRODUCTS_KEPT};
 use connection::NotSent;
@@ -111,7 +112,7 @@ impl Relay {
     ) -> Result<Arc<Self>, String> {
         settings.check()?;
         let profile = Profile {
-            horizon: Duration::from_millis(settings.horizon_ms),
+            horizon: horizon_from_send_before(settings.horizon()),
             answer_timeout: Duration::from_millis(settings.answer_timeout_ms),
             definitive_status: true,
             question: Question::Asks,
@@ -181,11 +182,12 @@ impl Core {
         };
         drop(permit);
         let outcome = match outcome {
-            PaymentOutcome::Refused(refusal) if refusal.reason == Reason::BillAlreadyPaid => {
-                // Somewhere on the way the request may have been doubled: this invoice's own payment is no refusal.
+            // Somewhere on the way the request may have been doubled, and this be the second one's answer: only the
+            // provider's own word on this very invoice makes it a refusal.
+            PaymentOutcome::Refused(refusal) if is_of_a_payment(refusal.reason) => {
                 match self.ask(&request, deadline).await {
                     StatusOutcome::Paid(paid) => PaymentOutcome::Paid(paid),
-                    StatusOutcome::NotPaid | StatusOutcome::Refused(_) => PaymentOutcome::Refused(refusal),
+                    StatusOutcome::Refused(_) => PaymentOutcome::Refused(refusal),
                     _ => PaymentOutcome::Unknown(Unknown::UnderWay),
                 }
             }
@@ -349,6 +351,11 @@ impl Core {
     }
 }
 
+/// Whether a refusal says that there is a payment of the bill, which may be this one.
+const fn is_of_a_payment(reason: Reason) -> bool {
+    matches!(reason, Reason::BillAlreadyPaid | Reason::BillBeingPaid)
+}
+
 impl Bank for Relay {
     fn profile(&self) -> &Profile {
         &self.profile
@@ -421,7 +428,7 @@ impl Bank for Relay {
         in_a_task(asking, StatusOutcome::Unknown)
     }
 
-    fn late_answers(&self) -> Option<mpsc::UnboundedReceiver<LateAnswer>> {
+    fn late_answers(&self) -> Option<mpsc::Receiver<LateAnswer>> {
         None
     }
 }

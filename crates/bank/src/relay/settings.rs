@@ -7,7 +7,7 @@ use super::{connection::client_config, reasons::Refusals};
 use domain::{ProductCode, Reason, Rupiah, Secret, limits};
 use hyper::Uri;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 /// The longest product code there that is believed.
 const PRODUCT_CHARS_MAX: usize = 64;
@@ -86,6 +86,10 @@ const fn balance_every_s() -> u64 {
 }
 
 impl RelaySettings {
+    pub(super) const fn horizon(&self) -> Duration {
+        Duration::from_millis(self.horizon_ms)
+    }
+
     /// Says what makes no sense, or which file is of no use.
     pub fn check(&self) -> Result<(), String> {
         self.address()?;

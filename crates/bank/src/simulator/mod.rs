@@ -29,8 +29,8 @@ use crate::core_banking::{
     scenarios::{Answer, Arrival, AtBank, Inquiry, Payment, Status},
 };
 use crate::{
-    Bank, Desk, InquiryOutcome, InquiryRequest, LateAnswer, LineState, NoPlace, Paid, PaymentOutcome,
-    PaymentRequest, Place, Placing, Profile, Question, StatusOutcome, Terminals, Unknown,
+    Bank, Desk, InquiryOutcome, InquiryRequest, LATE_ANSWERS_MAX, LateAnswer, LineState, NoPlace, Paid,
+    PaymentOutcome, PaymentRequest, Place, Placing, Profile, Question, StatusOutcome, Terminals, Unknown,
 };
 use domain::{BusinessDate, Clock, InvoiceNumber, Rupiah, Timestamp, UpstreamTerms};
 use futures::future::BoxFuture;
@@ -106,7 +106,7 @@ pub enum OpenError {
 pub struct Simulator {
     core: Arc<Core>,
     places: Arc<Semaphore>,
-    late_answers: Mutex<Option<mpsc::UnboundedReceiver<LateAnswer>>>,
+    late_answers: Mutex<Option<mpsc::Receiver<LateAnswer>>>,
 }
 
 impl Simulator {
@@ -119,7 +119,7 @@ impl Simulator {
             definitive_status: settings.definitive_status,
             question: Question::Asks,
         };
-        let (late, late_answers) = mpsc::unbounded_channel();
+        let (late, late_answers) = mpsc::channel(LATE_ANSWERS_MAX);
         let random = (settings.faults.clone(), settings.seed);
         let bank =
             BankCore::open(&settings.ledger_path, clock, settings.population, random, profile.horizon)?;
@@ -238,7 +238,7 @@ impl Bank for Simulator {
         Box::pin(self.core.status(request))
     }
 
-    fn late_answers(&self) -> Option<mpsc::UnboundedReceiver<LateAnswer>> {
+    fn late_answers(&self) -> Option<mpsc::Receiver<LateAnswer>> {
         self.late_answers.lock().expect("nothing panics while it holds the stream").take()
     }
 }
@@ -248,7 +248,7 @@ struct Core {
     settings: SimulatorSettings,
     profile: Profile,
     bank: BankCore,
-    late: mpsc::UnboundedSender<LateAnswer>,
+    late: mpsc::Sender<LateAnswer>,
 }
 
 impl std::fmt::Debug for Core {
@@ -453,7 +453,7 @@ impl Core {
 
     fn tell_late(&self, invoice: InvoiceNumber, outcome: PaymentOutcome) {
         // The stream's reader may be gone: then the status question will find the truth.
-        drop(self.late.send(LateAnswer { invoice, outcome }));
+        drop(self.late.try_send(LateAnswer { invoice, outcome, contradicts: false }));
     }
 }
 

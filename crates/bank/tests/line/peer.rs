@@ -5,7 +5,7 @@
 
 use crate::kit::{Now, PATIENCE, TestDesk};
 use bank::{
-    Bank, Desk, InquiryRequest, PaymentOutcome, PaymentRequest, Place, Placing, SendBefore,
+    Bank, Desk, InquiryRequest, PaymentOutcome, PaymentRequest, Place, Placing, SendBefore, StatusOutcome,
     iso8583_line::{Iso8583Bank, LineSettings, OneLine, Tls},
     profile::{LineProfile, Operation, Value, Values},
 };
@@ -335,6 +335,12 @@ impl Gateway {
             },
         };
         Ok((place, request))
+    }
+
+    /// A question about a payment, on its way.
+    pub fn ask(&self, request: &PaymentRequest) -> JoinHandle<StatusOutcome> {
+        let (bank, request) = (Arc::clone(&self.bank), request.clone());
+        tokio::spawn(async move { bank.status(request).await })
     }
 
     /// A payment on its way.

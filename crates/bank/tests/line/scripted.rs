@@ -132,7 +132,7 @@ async fn a_late_answer_is_its_own_payments_on_the_next_connection_too() {
     let contradiction = connection.answer(Operation::Payment, &first_request, "54");
     connection.send(&contradiction).await;
     let told = soon("a contradiction", late.recv()).await.unwrap();
-    assert_eq!(told.invoice, first.invoice);
+    assert_eq!((told.invoice, told.contradicts), (first.invoice, true));
     assert!(matches!(told.outcome, PaymentOutcome::Refused(_)), "{told:?}");
 }
 
@@ -288,9 +288,7 @@ async fn what_contradicts_its_request_settles_nothing() {
     let PaymentOutcome::Unknown(Unknown::Garbled(what)) = &outcome else { panic!("{outcome:?}") };
     assert!(what.contains("code 40") && what.contains("bank_reference"), "{what}");
     for code in ["48", "54"] {
-        let bank = std::sync::Arc::clone(&gateway.bank);
-        let asked = request.clone();
-        let asking = tokio::spawn(async move { bank.status(asked).await });
+        let asking = gateway.ask(&request);
         let message = connection.expect(Operation::Advice).await;
         let mut answer = connection.paid(Operation::Advice, &message, AMOUNT);
         answer.set(39, code);
@@ -370,19 +368,52 @@ async fn a_question_is_marked_as_a_repeat_once_one_was_sent() {
     assert_eq!(paying.await, PaymentOutcome::Unknown(Unknown::TimedOut));
     request.send_before.monotonic = Instant::now();
     for mti in ["0220", "0221", "0221"] {
-        let asking = tokio::spawn({
-            let (bank, request) = (std::sync::Arc::clone(&gateway.bank), request.clone());
-            async move { bank.status(request).await }
-        });
+        let asking = gateway.ask(&request);
         let advice = connection.expect(Operation::Advice).await;
         assert_eq!(advice.mti().as_str(), mti);
         for field in [4, 7, 11, 12, 13, 15, 32, 37, 41] {
             assert_eq!(advice.get(field), original.get(field), "field {field}");
         }
-        let answer = connection.answer(Operation::Advice, &advice, "48");
+        let answer = connection.paid(Operation::Advice, &advice, AMOUNT);
         connection.send(&answer).await;
-        assert_eq!(asking.await.unwrap(), StatusOutcome::NotPaid);
+        assert!(matches!(asking.await.unwrap(), StatusOutcome::Paid(_)));
     }
+}
+
+/// All questions about one payment look alike, and so do their answers.
+#[tokio::test]
+async fn what_was_not_found_may_have_been_answered_to_an_earlier_question() {
+    let (gateway, _peer, mut connection) = Gateway::on_hasty_line().await;
+    let (request, paying) = gateway.pay();
+    connection.expect(Operation::Payment).await;
+    assert_eq!(paying.await, PaymentOutcome::Unknown(Unknown::TimedOut));
+    let pass = async |time: Duration| {
+        tokio::time::pause();
+        tokio::time::advance(time).await;
+        tokio::time::resume();
+    };
+    let asked = async |connection: &mut Connection, code: &str| {
+        let asking = gateway.ask(&request);
+        let advice = connection.expect(Operation::Advice).await;
+        let answer = connection.answer(Operation::Advice, &advice, code);
+        connection.send(&answer).await;
+        asking.await.unwrap()
+    };
+    let unclear = StatusOutcome::Unknown(Unknown::UnderWay);
+    assert_eq!(asked(&mut connection, "48").await, StatusOutcome::NotPaid);
+    assert_eq!(asked(&mut connection, "48").await, unclear, "the first answer may have come twice");
+    pass(HASTY).await;
+    assert_eq!(asked(&mut connection, "48").await, StatusOutcome::NotPaid);
+    pass(HASTY).await;
+    let unanswered = gateway.ask(&request);
+    connection.expect(Operation::Advice).await;
+    assert_eq!(unanswered.await.unwrap(), StatusOutcome::Unknown(Unknown::TimedOut));
+    pass(HASTY * 3).await;
+    for code in ["48", "54"] {
+        assert_eq!(asked(&mut connection, code).await, unclear, "{code}: the third one's may still come");
+    }
+    pass(HASTY).await;
+    assert_eq!(asked(&mut connection, "54").await, StatusOutcome::PaidByAnother);
 }
 
 #[tokio::test]

@@ -265,7 +265,7 @@ async fn a_late_refusal_is_not_believed_once_a_question_may_have_paid() {
             world.bank.take(number);
         }
         let refused = PaymentOutcome::Refused(Refusal::new(Reason::BillAlreadyPaid));
-        world.bank.send_late(LateAnswer { invoice: number, outcome: refused });
+        world.bank.send_late(LateAnswer { invoice: number, outcome: refused, contradicts: false });
         must_stay_pending(&world, number, Duration::from_millis(100)).await;
         released.notify_one();
         world.until(number, ends_as, Duration::from_mins(5)).await;
@@ -285,19 +285,26 @@ async fn late_answers_that_are_nobodys_are_incidents() {
         })
     };
     for invoice in [InvoiceNumber::new(999_999_999_999), number] {
-        world.bank.send_late(LateAnswer { invoice, outcome: paid("x") });
+        world.bank.send_late(LateAnswer { invoice, outcome: paid("x"), contradicts: false });
     }
     sleep(Duration::from_secs(1)).await;
     assert_eq!(world.incidents(IncidentKind::Unmatched).await, 2);
     assert_eq!(world.word(number).await, "INQUIRY");
     // And one for another trace number than the payment under way.
     let (number, _) = open_payment(&world, &gateway, &partner, silent(None)).await;
-    world.bank.send_late(LateAnswer { invoice: number, outcome: paid("another") });
+    world.bank.send_late(LateAnswer { invoice: number, outcome: paid("another"), contradicts: false });
     for outcome in [PaymentOutcome::NeverSent, PaymentOutcome::Unknown(Unknown::TimedOut)] {
-        world.bank.send_late(LateAnswer { invoice: number, outcome });
+        world.bank.send_late(LateAnswer { invoice: number, outcome, contradicts: false });
     }
+    let refused = PaymentOutcome::Refused(Refusal::new(Reason::CutOff));
+    world.bank.send_late(LateAnswer { invoice: number, outcome: refused, contradicts: true });
     must_stay_pending(&world, number, Duration::from_secs(1)).await;
     assert_eq!(world.incidents(IncidentKind::IdentityDiffers).await, 1);
+    assert_eq!(
+        world.incidents(IncidentKind::Garbled).await,
+        1,
+        "who said something else before is not believed"
+    );
     world.until(number, "REFUND", Duration::from_mins(2)).await;
     world.must_be_over(DEPOSIT).await;
 }
@@ -309,9 +316,11 @@ async fn a_contradiction_moves_no_money_and_is_corrected_against_dispute_loss() 
     let (number, _) = open_payment(&world, &gateway, &partner, silent(None)).await;
     world.until(number, "REFUND", Duration::from_mins(2)).await;
     let refunded = world.invoice(number).await;
-    world
-        .bank
-        .send_late(LateAnswer { invoice: number, outcome: PaymentOutcome::Paid(world.bank.paid(number)) });
+    world.bank.send_late(LateAnswer {
+        invoice: number,
+        outcome: PaymentOutcome::Paid(world.bank.paid(number)),
+        contradicts: false,
+    });
     sleep(Duration::from_secs(1)).await;
     assert_eq!(world.invoice(number).await, refunded);
     assert_eq!(world.deposit(partner.id).await, DEPOSIT);
@@ -325,7 +334,7 @@ async fn a_contradiction_moves_no_money_and_is_corrected_against_dispute_loss() 
     assert_eq!(answer(&gateway.pay(&partner, number).await), Ok("CONFIRM"));
     let confirmed = world.invoice(number).await;
     let refused = PaymentOutcome::Refused(Refusal::new(Reason::CutOff));
-    world.bank.send_late(LateAnswer { invoice: number, outcome: refused });
+    world.bank.send_late(LateAnswer { invoice: number, outcome: refused, contradicts: false });
     sleep(Duration::from_secs(1)).await;
     assert_eq!(world.invoice(number).await, confirmed);
     assert_eq!(world.incidents(IncidentKind::NotPaidAfterConfirm).await, 1);

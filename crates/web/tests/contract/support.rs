@@ -181,7 +181,7 @@ impl Bank for StubBank {
         Box::pin(async { StatusOutcome::UnderWay })
     }
 
-    fn late_answers(&self) -> Option<mpsc::UnboundedReceiver<LateAnswer>> {
+    fn late_answers(&self) -> Option<mpsc::Receiver<LateAnswer>> {
         None
     }
 }

@@ -110,7 +110,7 @@ struct Books {
     latency: Duration,
     steps: Arc<Steps>,
     witness: Option<Arc<dyn Store>>,
-    late: Option<mpsc::UnboundedSender<LateAnswer>>,
+    late: Option<mpsc::Sender<LateAnswer>>,
 }
 
 pub(crate) struct ScriptedBank {
@@ -200,7 +200,7 @@ impl ScriptedBank {
     /// A message out of the blue.
     pub(crate) fn send_late(&self, answer: LateAnswer) {
         let late = self.books().late.clone().expect("a gateway listens to late answers");
-        late.send(answer).expect("the gateway is alive");
+        late.try_send(answer).expect("the gateway is alive");
     }
 
     /// The bank's word that it took a payment.
@@ -330,12 +330,12 @@ impl ScriptedBank {
                     _ => PaymentOutcome::Paid(paid),
                 };
                 let late = self.books().late.clone();
-                let answer = LateAnswer { invoice: request.invoice, outcome };
+                let answer = LateAnswer { invoice: request.invoice, outcome, contradicts: false };
                 tokio::spawn(async move {
                     sleep(answers_after).await;
                     for _ in 0..copies {
                         // A gateway that has died meanwhile hears nothing.
-                        let _ = late.as_ref().map(|late| late.send(answer.clone()));
+                        let _ = late.as_ref().map(|late| late.try_send(answer.clone()));
                     }
                 });
                 sleep(self.profile.answer_timeout).await;
@@ -477,8 +477,8 @@ impl Bank for ScriptedBank {
         })
     }
 
-    fn late_answers(&self) -> Option<mpsc::UnboundedReceiver<LateAnswer>> {
-        let (sender, receiver) = mpsc::unbounded_channel();
+    fn late_answers(&self) -> Option<mpsc::Receiver<LateAnswer>> {
+        let (sender, receiver) = mpsc::channel(bank::LATE_ANSWERS_MAX);
         self.books().late = Some(sender);
         Some(receiver)
     }
