@@ -135,22 +135,20 @@ fn print_message(config: &Config, describe: &Describe) -> anyhow::Result<()> {
     let mut bytes = Vec::new();
     let limit = u64::try_from(BYTES_MAX).expect("a million");
     std::io::stdin().take(limit).read_to_end(&mut bytes).context("failed to read stdin")?;
-    let message = match profile.spec.decode(&bytes) {
-        Ok(message) => message,
-        // Perhaps with a line's end behind it, or as hexadecimal text of its bytes.
-        Err(error) => {
-            match unwrapped(&bytes).into_iter().find_map(|bytes| profile.spec.decode(&bytes).ok()) {
-                Some(message) => message,
-                None => bail!("the message does not fit the profile {}: {error}", profile.name),
-            }
-        }
-    };
-    line(profile.spec.describe(&message).to_string());
+    // Of readings that all fail, the one that came furthest was meant.
+    let furthest = readings(bytes)
+        .iter()
+        .map(|bytes| profile.spec.decode(bytes))
+        .max_by_key(|read| read.as_ref().map_or_else(|error| error.offset, |_| usize::MAX));
+    match furthest.expect("the bytes as they are were tried at least") {
+        Ok(message) => line(profile.spec.describe(&message).to_string()),
+        Err(error) => bail!("the message does not fit the profile {}: {error}", profile.name),
+    }
     Ok(())
 }
 
-/// Other forms that a message may have been copied in.
-fn unwrapped(bytes: &[u8]) -> Vec<Vec<u8>> {
+/// The bytes as they are, without a line's end, and as hexadecimal text.
+fn readings(bytes: Vec<u8>) -> Vec<Vec<u8>> {
     let trimmed = bytes.trim_ascii_end().to_vec();
     let digits: Vec<u8> = bytes.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
     let half = |digit: u8| char::from(digit).to_digit(16);
@@ -161,7 +159,7 @@ fn unwrapped(bytes: &[u8]) -> Vec<Vec<u8>> {
             _ => None,
         })
         .collect();
-    std::iter::once(trimmed).chain(from_hex).collect()
+    [bytes, trimmed].into_iter().chain(from_hex).collect()
 }
 
 fn print_profile(name: Option<&str>) -> anyhow::Result<()> {
