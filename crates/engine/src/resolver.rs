@@ -440,13 +440,13 @@ impl Engine {
     /// When to ask again. A question that may itself pay puts off when its answer counts: after a few quick
     /// ones, each waits until nothing of the one before can arrive.
     fn next(&self, case: Case, question: Question) -> Case {
+        let not_before = case.not_before + Duration::from_millis(50);
+        let mut case = self.later(case);
         let is_patient = match question {
             Question::Asks => false,
             Question::Executes => case.asked >= limits::quick_executing_questions,
             Question::Reverses => true,
         };
-        let not_before = case.not_before + Duration::from_millis(50);
-        let mut case = self.later(case);
         if is_patient {
             case.due_at = case.due_at.max(not_before);
         }
