@@ -8,7 +8,7 @@ mod faults;
 
 use crate::{
     commands::{self, rfc3339, time},
-    config::{Config, LogFormat, Place},
+    config::{Config, LogFormat, Place, line_profile},
     gateway,
     output::{self, Fault, Table, line, rupiah},
     serve,
@@ -93,7 +93,7 @@ pub async fn run(place: &Place, arguments: Arguments) -> anyhow::Result<()> {
     let faults = arguments.faults.as_deref().map(read_faults).transpose()?.unwrap_or_default();
     let listener = listen(arguments.listen, "--listen").await?;
     let control = listen(arguments.control, "--control").await?;
-    let profile = config.line_profile(&arguments.profile)?;
+    let profile = line_profile(&arguments.profile)?;
     fs::create_dir_all(&config.data).with_context(|| {
         format!("failed to create the folder {}; name another one with --data", config.data.display())
     })?;

@@ -3,7 +3,7 @@
 use crate::{
     ask::ask,
     commands::time,
-    config::{Config, Place},
+    config::{Config, Place, line_profile},
     output::{self, Fault, Table, line},
 };
 use anyhow::{Context, bail};
@@ -59,7 +59,7 @@ pub async fn run(place: &Place, command: Command) -> anyhow::Result<()> {
     let config = Config::load(place)?;
     match command {
         Command::Status(status) => print_lines(&config, status, place.json).await,
-        Command::Describe(describe) => print_message(&config, &describe),
+        Command::Describe(describe) => print_message(&describe),
         Command::Profile { name } => print_profile(name.as_deref()),
     }
 }
@@ -125,8 +125,8 @@ async fn ask_for_lines(address: SocketAddr) -> anyhow::Result<Bytes> {
     Ok(body)
 }
 
-fn print_message(config: &Config, describe: &Describe) -> anyhow::Result<()> {
-    let profile = config.line_profile(&describe.profile)?;
+fn print_message(describe: &Describe) -> anyhow::Result<()> {
+    let profile = line_profile(&describe.profile)?;
     if std::io::stdin().is_terminal() {
         bail!(Fault::Usage(
             "give the message on stdin: esamsat bank describe --profile … < message".to_owned()
