@@ -308,17 +308,7 @@ impl Config {
             bail!("database_password_file is set, and database is not; set both, or neither");
         }
         for (name, upstream) in &self.upstream {
-            match upstream {
-                Upstream::Simulator(settings) => {
-                    settings.check().with_context(|| format!("upstream {name}"))?;
-                }
-                Upstream::Iso8583(settings) => {
-                    self.check_line(settings).with_context(|| format!("upstream {name}"))?;
-                }
-                Upstream::Relay(settings) => {
-                    check_relay(settings).with_context(|| format!("upstream {name}"))?;
-                }
-            }
+            self.check_upstream(upstream).with_context(|| format!("upstream {name}"))?;
         }
         if let Err(error) = self.log.parse::<tracing_subscriber::filter::Targets>() {
             bail!("log is {:?}: {error}; write for example \"info\" or \"info,engine=debug\"", self.log);
@@ -357,19 +347,33 @@ impl Config {
         Ok(store_postgres::Address::parse(&url.0, password.as_deref())?)
     }
 
-    fn check_line(&self, settings: &LineSettings) -> anyhow::Result<()> {
-        settings.check().map_err(anyhow::Error::msg)?;
-        let profile = line_profile(&settings.profile)?;
-        // A line stays up from sign-on on; what is asked on it must fit between its echo tests.
-        if profile.echo_after < Duration::from_secs(1) {
-            bail!("profile {}: echo_after_ms must be at least 1000", profile.name);
+    fn check_upstream(&self, upstream: &Upstream) -> anyhow::Result<()> {
+        match upstream {
+            Upstream::Simulator(settings) => Ok(settings.check()?),
+            Upstream::Iso8583(settings) => {
+                settings.check().map_err(anyhow::Error::msg)?;
+                let profile = line_profile(&settings.profile)?;
+                // A line stays up from sign-on on; what is asked on it must fit between its echo tests.
+                if profile.echo_after < Duration::from_secs(1) {
+                    bail!("profile {}: echo_after_ms must be at least 1000", profile.name);
+                }
+                let checked = self.check_answer_timeout(profile.answer_timeout);
+                checked.with_context(|| format!("profile {}", profile.name))
+            }
+            Upstream::Relay(settings) => {
+                settings.check().map_err(anyhow::Error::msg)?;
+                relay_password(settings)?;
+                self.check_answer_timeout(Duration::from_millis(settings.answer_timeout_ms))
+            }
         }
-        let answer_timeout_ms = profile.answer_timeout.as_millis();
-        if answer_timeout_ms >= u128::from(self.answer_within_ms) {
+    }
+
+    fn check_answer_timeout(&self, answer_timeout: Duration) -> anyhow::Result<()> {
+        if answer_timeout >= Duration::from_millis(self.answer_within_ms) {
             bail!(
-                "profile {}: answer_timeout_ms is {answer_timeout_ms}, and answer_within_ms of the configuration {}; \
-                 make the first one less, so that whoever inquires is not given up before the bank is",
-                profile.name,
+                "answer_timeout_ms is {}, and answer_within_ms of the configuration {}; \
+                 make the first one less, so that whoever inquires is not given up before the upstream is",
+                answer_timeout.as_millis(),
                 self.answer_within_ms
             );
         }
@@ -401,11 +405,6 @@ impl Config {
             None => (crate::demo::UPSTREAM.to_owned(), SimulatorSettings::default()),
         }
     }
-}
-
-fn check_relay(settings: &RelaySettings) -> anyhow::Result<()> {
-    settings.check().map_err(anyhow::Error::msg)?;
-    relay_password(settings).map(|_| ())
 }
 
 /// The password at a provider, from wherever it stands.

@@ -353,6 +353,7 @@ fn a_configuration_that_makes_no_sense_is_told() {
         (right.replace("password = \"rahasia\"\n", ""), "password_file"),
         (right.to_owned() + "ca_file = \"nirgends.pem\"", "nirgends.pem"),
         (right.to_owned() + "horizon_ms = 1", "horizon_ms"),
+        (right.to_owned() + "answer_timeout_ms = 45000", "answer_within_ms of the configuration 45000"),
         (right.to_owned() + "[upstream.x.refusals]\n\"Saldo habis\" = \"balance_short\"", "bank_unreachable"),
         (right.to_owned() + "[upstream.x.refusals]\n\"Saldo habis\" = \"kein_geld\"", "kein_geld"),
         (right.to_owned() + "refusal = 1", "refusals"),
