@@ -3,9 +3,10 @@
 use crate::{
     config::{Config, LogFormat, Place, Upstream},
     gateway,
-    output::{line, rupiah},
+    output::{Fault, line, rupiah},
     serve,
 };
+use anyhow::ensure;
 use bank::{
     iso8583_line::{LineSettings, OneLine},
     simulator::SimulatorSettings,
@@ -38,6 +39,12 @@ pub struct Arguments {
 pub async fn run(place: &Place, arguments: Arguments) -> anyhow::Result<()> {
     let mut config = Config::load(place)?;
     config.listen = arguments.listen;
+    ensure!(
+        arguments.bank.is_none() || config.upstream.is_empty(),
+        Fault::Usage(
+            "--bank does not go with upstreams in the configuration; leave out one of them".to_owned()
+        )
+    );
     if arguments.bank.is_some() && place.data.is_none() {
         // The other demo's products are the simulator's.
         config.data = "esamsat-demo-line".into();
