@@ -380,11 +380,6 @@ impl Config {
         Ok(())
     }
 
-    /// The name of the first upstream; the demo's if there is none.
-    pub fn first_upstream(&self) -> &str {
-        self.upstream.keys().next().map_or(crate::demo::UPSTREAM, String::as_str)
-    }
-
     /// All simulated banks, by name.
     pub fn simulators(&self) -> impl Iterator<Item = (&String, &SimulatorSettings)> {
         self.upstream.iter().filter_map(|(name, upstream)| match upstream {

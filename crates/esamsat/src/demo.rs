@@ -67,7 +67,8 @@ pub async fn run(place: &Place, arguments: Arguments) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let store = gateway::create_store(&config).await?;
     let operations = gateway::operations_on(Arc::clone(&store));
-    gateway::seed_sandbox_products(&operations, config.first_upstream()).await?;
+    let upstream = config.upstream.keys().next().expect("a demo has one");
+    gateway::seed_sandbox_products(&operations, upstream).await?;
     let deposit = seed_partner(&operations).await?;
     operations.close().await;
     let recorder = serve::record_metrics()?;
