@@ -14,9 +14,7 @@ use std::{
     collections::BTreeMap,
     io::{IsTerminal, Read},
     net::SocketAddr,
-    time::Duration,
 };
-use tokio::time::timeout;
 
 /// The commands.
 #[derive(Subcommand)]
@@ -48,9 +46,6 @@ pub struct Describe {
     profile: String,
 }
 
-/// How long a gateway may take to answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-
 /// Bytes of a message on stdin.
 const BYTES_MAX: usize = 1024 * 1024;
 
@@ -66,8 +61,7 @@ pub async fn run(place: &Place, command: Command) -> anyhow::Result<()> {
 
 async fn print_lines(config: &Config, status: Status, json: bool) -> anyhow::Result<()> {
     let address = status.gateway.unwrap_or(config.listen);
-    let asked = timeout(ANSWER_WITHIN, ask_for_lines(address)).await;
-    let body = asked.unwrap_or_else(|_| Err(anyhow::anyhow!("it does not answer"))).map_err(|error| {
+    let body = ask_for_lines(address).await.map_err(|error| {
         Fault::Unavailable(format!(
             "failed to ask the gateway at {address}: {error:#}; is it running, and is this machine in metrics_networks?"
         ))
