@@ -7,7 +7,7 @@ mod control;
 mod faults;
 
 use crate::{
-    commands::{self, rfc3339, time},
+    commands::{self, time},
     config::{Config, LogFormat, Place, line_profile},
     gateway,
     output::{self, Fault, Table, line, rupiah},
@@ -20,7 +20,6 @@ use bank::{
 };
 use clap::{Args, Subcommand};
 use engine::SystemClock;
-use serde_json::json;
 use std::{
     fs,
     net::SocketAddr,
@@ -186,19 +185,4 @@ async fn ledger(config: &Config, as_json: bool) -> anyhow::Result<()> {
     }
     table.print("The bank has been paid nothing yet.");
     Ok(())
-}
-
-/// A moment and the like, for `control`.
-fn payment_facts(payment: &bank::simulator::LedgerPayment) -> serde_json::Value {
-    json!({
-        "identity": payment.identity,
-        "invoice": payment.invoice.to_string(),
-        "payment_code": payment.payment_code,
-        "amount_rupiah": payment.amount,
-        "reference_number": payment.receipt.reference_number,
-        "trace_number": payment.identity.split('-').nth(1),
-        "reversed": payment.generation < 0,
-        "generation": payment.generation,
-        "paid_at": rfc3339(payment.paid_at),
-    })
 }
