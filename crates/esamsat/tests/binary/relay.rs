@@ -4,6 +4,7 @@
 use crate::kit::{
     DUMMY, Gateway, PATIENCE, Site, TESTER,
     books::Books,
+    clients::UNREACHABLE,
     http::{self, Partner},
     text, whole, within,
 };
@@ -20,10 +21,6 @@ use tokio::time::Instant;
 const LOGIN: (&str, &str) = ("mitra0001", "sandi-mitra");
 const DEPOSIT: i64 = 900_000_000;
 const HORIZON: Duration = Duration::from_secs(5);
-
-/// Our catalogue's word for everything that is no partner's business.
-const UNREACHABLE: &str =
-    "Bank sedang tidak dapat dihubungi sehingga transaksi tidak diproses. Silakan coba beberapa saat lagi.";
 
 /// The gateway in front, as its operator configures it.
 fn in_front(provider: SocketAddr, username: &str, more: &str) -> String {
