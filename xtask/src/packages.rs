@@ -1,4 +1,5 @@
-//! Installs what the tests need and the machine lacks: on Debian, from its own packages.
+//! Installs what the tests need and the machine lacks: Debian's packages where it is Debian, what Python needs with
+//! pip, parts of Rust with rustup, and the test runner with cargo.
 //!
 //! What is there is left alone, wherever it came from: a program is tried, not looked up in a package
 //! list. Needed are the languages of the example clients, which the tests run as partners would, another

@@ -36,7 +36,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("bank", &["domain", "iso8583"]),
     ("engine", &["domain", "store", "bank"]),
     ("web", &["engine", "domain"]),
-    ("esamsat", &["domain", "store", "store-sqlite", "store-postgres", "iso8583", "bank", "engine", "web"]),
+    ("esamsat", &["domain", "store", "store-sqlite", "store-postgres", "bank", "engine", "web"]),
     ("test-certificates", &[]),
     ("xtask", &[]),
 ];

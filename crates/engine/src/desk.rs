@@ -5,7 +5,7 @@
 use crate::{
     Engine,
     leases::{self, Holding},
-    limits,
+    resolver::each_open,
 };
 use bank::{Desk, Holds, TraceBlock};
 use domain::{
@@ -74,19 +74,14 @@ impl Engine {
         };
         // What is begun from here on has a number of this block or of the one before.
         let mut open = Vec::new();
-        let mut after = InvoiceNumber::new(0);
-        loop {
-            let page = match self.store.pending(after, limits::pending_page).await {
-                Ok(page) => page,
-                Err(error) => {
-                    tracing::warn!(%terminal, %error, "failed to look for open payments");
-                    return None;
-                }
-            };
-            let Some(last) = page.last() else { break };
-            after = last.number;
-            let of_upstream = page.iter().filter(|invoice| invoice.upstream == upstream);
-            open.extend(of_upstream.filter_map(|invoice| Some(invoice.state.attempt()?.identity.clone())));
+        let read = each_open(self.store.as_ref(), |invoice| {
+            if invoice.upstream == upstream {
+                open.extend(invoice.state.attempt().map(|attempt| attempt.identity.clone()));
+            }
+        });
+        if let Err(error) = read.await {
+            tracing::warn!(%terminal, %error, "failed to look for open payments");
+            return None;
         }
         Some(TraceBlock { first, count, open })
     }

@@ -21,7 +21,7 @@ use crate::{
 };
 use bank::{Bank, PaymentRequest, Question, SendBefore, StatusOutcome};
 use domain::{
-    Accepted, Command, Fence, InvoiceNumber, NotPaidProof, PartnerId, Rejection, State, UpstreamId,
+    Accepted, Command, Fence, Invoice, InvoiceNumber, NotPaidProof, PartnerId, Rejection, State, UpstreamId,
     command::{Outcome, PaymentFacts, PutOffResolution},
     record::IncidentKind,
 };
@@ -179,23 +179,39 @@ enum Asked {
     Open(Case),
 }
 
+/// Shows every open payment, in order of number.
+pub(crate) async fn each_open(store: &dyn Store, mut show: impl FnMut(Invoice)) -> Result<(), store::Error> {
+    let mut after = InvoiceNumber::new(0);
+    loop {
+        let page = store.pending(after, limits::pending_page).await?;
+        let is_full = page.len() >= limits::pending_page as usize;
+        for invoice in page {
+            after = invoice.number;
+            show(invoice);
+        }
+        if !is_full {
+            return Ok(());
+        }
+    }
+}
+
 /// Refuses to start where nobody could ask about an open payment.
 pub(crate) async fn check_upstreams(
     store: &dyn Store,
     is_known: impl Fn(UpstreamId) -> bool,
 ) -> Result<(), StartError> {
-    let mut after = InvoiceNumber::new(0);
-    loop {
-        let page = store.pending(after, limits::pending_page).await?;
-        if let Some(stranded) = page.iter().find(|invoice| !is_known(invoice.upstream)) {
-            let upstreams = store.upstreams().await?;
-            let name = upstreams.into_iter().find(|(_, id)| *id == stranded.upstream);
-            let name = name.map_or_else(|| stranded.upstream.0.to_string(), |(name, _)| name);
-            return Err(StartError::UpstreamMissing { invoice: stranded.number, name });
+    let mut stranded = None;
+    each_open(store, |invoice| {
+        if !is_known(invoice.upstream) {
+            stranded.get_or_insert((invoice.number, invoice.upstream));
         }
-        let Some(last) = page.last() else { return Ok(()) };
-        after = last.number;
-    }
+    })
+    .await?;
+    let Some((invoice, upstream)) = stranded else { return Ok(()) };
+    let upstreams = store.upstreams().await?;
+    let name = upstreams.into_iter().find(|(_, id)| *id == upstream);
+    let name = name.map_or_else(|| upstream.0.to_string(), |(name, _)| name);
+    Err(StartError::UpstreamMissing { invoice, name })
 }
 
 impl Engine {
@@ -266,42 +282,35 @@ impl Engine {
             Holding::Not => return cases.retain_under(None),
         };
         cases.retain_under(fence.as_ref());
-        let mut after = InvoiceNumber::new(0);
-        loop {
-            let page = match self.store.pending(after, limits::pending_page).await {
-                Ok(page) => page,
-                Err(error) => return tracing::warn!(%error, "failed to look for open payments"),
+        let read = each_open(self.store.as_ref(), |invoice| {
+            if invoice.upstream != upstream
+                || cases.by_number.contains_key(&invoice.number)
+                || self.is_running(invoice.number)
+            {
+                return;
+            }
+            let Some(attempt) = invoice.state.attempt() else { return };
+            // One from the future tells of a clock that was set back, and is nobody's youth.
+            let (begun_at, clock) = (attempt.begun_at, self.clock.now());
+            if begun_at <= clock && clock.since(begun_at) < left_alone_for {
+                return;
+            }
+            // Whoever began it may have had longer times than are configured here.
+            let own_horizon = self.settings.send_within + bank.profile().horizon;
+            let now = Instant::now();
+            let case = Case {
+                partner: invoice.partner,
+                not_before: now + own_horizon.max(attempt.resolve_after.since(begun_at)),
+                due_at: now,
+                asked: 0,
+                known: None,
+                reported_long: false,
+                fence: fence.clone(),
             };
-            let Some(last) = page.last() else { break };
-            after = last.number;
-            let full = page.len() >= limits::pending_page as usize;
-            for invoice in page.iter().filter(|invoice| invoice.upstream == upstream) {
-                if cases.by_number.contains_key(&invoice.number) || self.is_running(invoice.number) {
-                    continue;
-                }
-                let Some(attempt) = invoice.state.attempt() else { continue };
-                // One from the future tells of a clock that was set back, and is nobody's youth.
-                let (begun_at, clock) = (attempt.begun_at, self.clock.now());
-                if begun_at <= clock && clock.since(begun_at) < left_alone_for {
-                    continue;
-                }
-                // Whoever began it may have had longer times than are configured here.
-                let own_horizon = self.settings.send_within + bank.profile().horizon;
-                let now = Instant::now();
-                let case = Case {
-                    partner: invoice.partner,
-                    not_before: now + own_horizon.max(attempt.resolve_after.since(begun_at)),
-                    due_at: now,
-                    asked: 0,
-                    known: None,
-                    reported_long: false,
-                    fence: fence.clone(),
-                };
-                cases.put(invoice.number, case);
-            }
-            if !full {
-                break;
-            }
+            cases.put(invoice.number, case);
+        });
+        if let Err(error) = read.await {
+            return tracing::warn!(%error, "failed to look for open payments");
         }
         if let Ok(open) = self.store.pending_count().await {
             metrics::gauge!("esamsat_payments_pending")
@@ -439,13 +448,13 @@ impl Engine {
     /// When to ask again. A question that may itself pay puts off when its answer counts: after a few quick
     /// ones, each waits until nothing of the one before can arrive.
     fn next(&self, case: Case, question: Question) -> Case {
+        let not_before = case.not_before + Duration::from_millis(50);
+        let mut case = self.later(case);
         let is_patient = match question {
             Question::Asks => false,
             Question::Executes => case.asked >= limits::quick_executing_questions,
             Question::Reverses => true,
         };
-        let not_before = case.not_before + Duration::from_millis(50);
-        let mut case = self.later(case);
         if is_patient {
             case.due_at = case.due_at.max(not_before);
         }

@@ -7,8 +7,8 @@ mod control;
 mod faults;
 
 use crate::{
-    commands::{self, rfc3339, time},
-    config::{Config, LogFormat, Place},
+    commands::{self, time},
+    config::{Config, LogFormat, Place, line_profile},
     gateway,
     output::{self, Fault, Table, line, rupiah},
     serve,
@@ -20,7 +20,6 @@ use bank::{
 };
 use clap::{Args, Subcommand};
 use engine::SystemClock;
-use serde_json::json;
 use std::{
     fs,
     net::SocketAddr,
@@ -93,7 +92,7 @@ pub async fn run(place: &Place, arguments: Arguments) -> anyhow::Result<()> {
     let faults = arguments.faults.as_deref().map(read_faults).transpose()?.unwrap_or_default();
     let listener = listen(arguments.listen, "--listen").await?;
     let control = listen(arguments.control, "--control").await?;
-    let profile = config.line_profile(&arguments.profile)?;
+    let profile = line_profile(&arguments.profile)?;
     fs::create_dir_all(&config.data).with_context(|| {
         format!("failed to create the folder {}; name another one with --data", config.data.display())
     })?;
@@ -186,19 +185,4 @@ async fn ledger(config: &Config, as_json: bool) -> anyhow::Result<()> {
     }
     table.print("The bank has been paid nothing yet.");
     Ok(())
-}
-
-/// A moment and the like, for `control`.
-fn payment_facts(payment: &bank::simulator::LedgerPayment) -> serde_json::Value {
-    json!({
-        "identity": payment.identity,
-        "invoice": payment.invoice.to_string(),
-        "payment_code": payment.payment_code,
-        "amount_rupiah": payment.amount,
-        "reference_number": payment.receipt.reference_number,
-        "trace_number": payment.identity.split('-').nth(1),
-        "reversed": payment.generation < 0,
-        "generation": payment.generation,
-        "paid_at": rfc3339(payment.paid_at),
-    })
 }

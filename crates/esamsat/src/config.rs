@@ -93,7 +93,7 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// Who may read `/metrics`.
+    /// Who may read `/metrics` and `/lines`.
     pub metrics_networks: Vec<IpNet>,
     /// Inquiry and pay answer within this time. Milliseconds, at most 54 000.
     pub answer_within_ms: u64,
@@ -108,9 +108,6 @@ pub struct Config {
     pub lease_after_ms: u64,
     /// Who is asked for bills and payments, by name.
     pub upstream: BTreeMap<String, Upstream>,
-    /// Where the configuration's file is, and files that it names.
-    #[serde(skip)]
-    folder: PathBuf,
 }
 
 /// The address of a PostgreSQL database. A password in it is shown nowhere.
@@ -213,7 +210,6 @@ impl Default for Config {
             pending_long_after_s: 3_600,
             lease_after_ms: 10_000,
             upstream: BTreeMap::new(),
-            folder: PathBuf::new(),
         }
     }
 }
@@ -258,16 +254,38 @@ impl Config {
                 path.display()
             ))
         })?;
-        let read: Result<Self, _> = toml::from_str(&text);
-        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        read.map(|config| Self { folder, ..config }).map_err(|error| {
+        let mut config: Self = toml::from_str(&text).map_err(|error: toml::de::Error| {
             let line = error.span().map_or(0, |span| 1 + text[..span.start].matches('\n').count());
             anyhow::anyhow!(
                 "failed to read the configuration {}, line {line}: {}",
                 path.display(),
                 error.message().replace('\n', " ")
             )
-        })
+        })?;
+        config.resolve_files(path.parent().unwrap_or(Path::new("")));
+        Ok(config)
+    }
+
+    /// Files that upstreams name are looked for beside the configuration's own.
+    fn resolve_files(&mut self, folder: &Path) {
+        let resolve = |file: &mut PathBuf| *file = folder.join(&*file);
+        for upstream in self.upstream.values_mut() {
+            match upstream {
+                Upstream::Simulator(_) => {}
+                Upstream::Iso8583(settings) => {
+                    if LineProfile::builtin(&settings.profile).is_none() {
+                        settings.profile = folder.join(&settings.profile).to_string_lossy().into_owned();
+                    }
+                    for tls in settings.line.iter_mut().filter_map(|line| line.tls.as_mut()) {
+                        let own = tls.certificate_file.iter_mut().chain(&mut tls.key_file);
+                        own.chain([&mut tls.ca_file]).for_each(resolve);
+                    }
+                }
+                Upstream::Relay(settings) => {
+                    settings.password_file.iter_mut().chain(&mut settings.ca_file).for_each(resolve);
+                }
+            }
+        }
     }
 
     fn check(&self) -> anyhow::Result<()> {
@@ -290,17 +308,7 @@ impl Config {
             bail!("database_password_file is set, and database is not; set both, or neither");
         }
         for (name, upstream) in &self.upstream {
-            match upstream {
-                Upstream::Simulator(settings) => {
-                    settings.check().with_context(|| format!("upstream {name}"))?;
-                }
-                Upstream::Iso8583(settings) => {
-                    self.check_line(settings).with_context(|| format!("upstream {name}"))?;
-                }
-                Upstream::Relay(settings) => {
-                    self.check_relay(settings).with_context(|| format!("upstream {name}"))?;
-                }
-            }
+            self.check_upstream(upstream).with_context(|| format!("upstream {name}"))?;
         }
         if let Err(error) = self.log.parse::<tracing_subscriber::filter::Targets>() {
             bail!("log is {:?}: {error}; write for example \"info\" or \"info,engine=debug\"", self.log);
@@ -339,91 +347,37 @@ impl Config {
         Ok(store_postgres::Address::parse(&url.0, password.as_deref())?)
     }
 
-    fn check_line(&self, settings: &LineSettings) -> anyhow::Result<()> {
-        let mut settings = settings.clone();
-        self.resolve_paths(&mut settings);
-        settings.check().map_err(anyhow::Error::msg)?;
-        let profile = self.line_profile(&settings.profile)?;
-        // A line stays up from sign-on on; what is asked on it must fit between its echo tests.
-        if profile.echo_after < Duration::from_secs(1) {
-            bail!("profile {}: echo_after_ms must be at least 1000", profile.name);
+    fn check_upstream(&self, upstream: &Upstream) -> anyhow::Result<()> {
+        match upstream {
+            Upstream::Simulator(settings) => Ok(settings.check()?),
+            Upstream::Iso8583(settings) => {
+                settings.check().map_err(anyhow::Error::msg)?;
+                let profile = line_profile(&settings.profile)?;
+                // A line stays up from sign-on on; what is asked on it must fit between its echo tests.
+                if profile.echo_after < Duration::from_secs(1) {
+                    bail!("profile {}: echo_after_ms must be at least 1000", profile.name);
+                }
+                let checked = self.check_answer_timeout(profile.answer_timeout);
+                checked.with_context(|| format!("profile {}", profile.name))
+            }
+            Upstream::Relay(settings) => {
+                settings.check().map_err(anyhow::Error::msg)?;
+                relay_password(settings)?;
+                self.check_answer_timeout(Duration::from_millis(settings.answer_timeout_ms))
+            }
         }
-        let answer_timeout_ms = profile.answer_timeout.as_millis();
-        if answer_timeout_ms >= u128::from(self.answer_within_ms) {
+    }
+
+    fn check_answer_timeout(&self, answer_timeout: Duration) -> anyhow::Result<()> {
+        if answer_timeout >= Duration::from_millis(self.answer_within_ms) {
             bail!(
-                "profile {}: answer_timeout_ms is {answer_timeout_ms}, and answer_within_ms of the configuration {}; \
-                 make the first one less, so that whoever inquires is not given up before the bank is",
-                profile.name,
+                "answer_timeout_ms is {}, and answer_within_ms of the configuration {}; \
+                 make the first one less, so that whoever inquires is not given up before the upstream is",
+                answer_timeout.as_millis(),
                 self.answer_within_ms
             );
         }
         Ok(())
-    }
-
-    fn check_relay(&self, settings: &RelaySettings) -> anyhow::Result<()> {
-        let ca_file = settings.ca_file.as_deref().map(|path| self.file(path));
-        RelaySettings { ca_file, ..settings.clone() }.check().map_err(anyhow::Error::msg)?;
-        self.relay_password(settings).map(|_| ())
-    }
-
-    /// The password at a provider, from wherever it stands.
-    pub fn relay_password(&self, settings: &RelaySettings) -> anyhow::Result<Secret> {
-        let password = match &settings.password_file {
-            None => settings.password.clone().context("there is no password")?,
-            Some(path) => {
-                let path = self.file(path);
-                let read = std::fs::read_to_string(&path).map_err(|error| {
-                    Fault::Unavailable(format!(
-                        "failed to read the password from {}: {error}",
-                        path.display()
-                    ))
-                })?;
-                Secret::new(read.trim_end_matches(['\r', '\n']))
-            }
-        };
-        if password.expose().is_empty() {
-            bail!("the password is empty");
-        }
-        Ok(password)
-    }
-
-    /// A file that the configuration names.
-    pub fn file(&self, path: &Path) -> PathBuf {
-        self.folder.join(path)
-    }
-
-    /// File names in a line's settings are relative to the configuration's.
-    pub fn resolve_paths(&self, settings: &mut LineSettings) {
-        for tls in settings.line.iter_mut().filter_map(|line| line.tls.as_mut()) {
-            tls.ca_file = self.folder.join(&tls.ca_file);
-            for file in [&mut tls.certificate_file, &mut tls.key_file].into_iter().flatten() {
-                *file = self.folder.join(&*file);
-            }
-        }
-    }
-
-    /// A line's dialect: one that is shipped, or a file.
-    pub fn line_profile(&self, name: &str) -> anyhow::Result<LineProfile> {
-        if let Some(profile) = LineProfile::builtin(name) {
-            return Ok(profile);
-        }
-        let path = self.folder.join(name);
-        let text = std::fs::read_to_string(&path).map_err(|error| {
-            let shipped: Vec<_> = LineProfile::builtin_names().collect();
-            Fault::Unavailable(format!(
-                "failed to read the profile {}: {error}; name a file, or one that is shipped: {}",
-                path.display(),
-                shipped.join(", ")
-            ))
-        })?;
-        LineProfile::from_toml(&text).map_err(|error| {
-            anyhow::anyhow!("the profile {}, line {}: {}", path.display(), error.line, error.message)
-        })
-    }
-
-    /// The name of the first upstream; the demo's if there is none.
-    pub fn first_upstream(&self) -> &str {
-        self.upstream.keys().next().map_or(crate::demo::UPSTREAM, String::as_str)
     }
 
     /// All simulated banks, by name.
@@ -446,4 +400,37 @@ impl Config {
             None => (crate::demo::UPSTREAM.to_owned(), SimulatorSettings::default()),
         }
     }
+}
+
+/// The password at a provider, from wherever it stands.
+pub fn relay_password(settings: &RelaySettings) -> anyhow::Result<Secret> {
+    let password = match &settings.password_file {
+        None => settings.password.clone().context("there is no password")?,
+        Some(path) => {
+            let read = std::fs::read_to_string(path).map_err(|error| {
+                Fault::Unavailable(format!("failed to read the password from {}: {error}", path.display()))
+            })?;
+            Secret::new(read.trim_end_matches(['\r', '\n']))
+        }
+    };
+    if password.expose().is_empty() {
+        bail!("the password is empty");
+    }
+    Ok(password)
+}
+
+/// A line's dialect: one that is shipped, or a file.
+pub fn line_profile(name: &str) -> anyhow::Result<LineProfile> {
+    if let Some(profile) = LineProfile::builtin(name) {
+        return Ok(profile);
+    }
+    let text = std::fs::read_to_string(name).map_err(|error| {
+        let shipped: Vec<_> = LineProfile::builtin_names().collect();
+        Fault::Unavailable(format!(
+            "failed to read the profile {name}: {error}; name a file, or one that is shipped: {}",
+            shipped.join(", ")
+        ))
+    })?;
+    LineProfile::from_toml(&text)
+        .map_err(|error| anyhow::anyhow!("the profile {name}, line {}: {}", error.line, error.message))
 }

@@ -3,9 +3,10 @@
 use crate::{
     config::{Config, LogFormat, Place, Upstream},
     gateway,
-    output::{line, rupiah},
+    output::{Fault, line, rupiah},
     serve,
 };
+use anyhow::ensure;
 use bank::{
     iso8583_line::{LineSettings, OneLine},
     simulator::SimulatorSettings,
@@ -38,6 +39,12 @@ pub struct Arguments {
 pub async fn run(place: &Place, arguments: Arguments) -> anyhow::Result<()> {
     let mut config = Config::load(place)?;
     config.listen = arguments.listen;
+    ensure!(
+        arguments.bank.is_none() || config.upstream.is_empty(),
+        Fault::Usage(
+            "--bank does not go with upstreams in the configuration; leave out one of them".to_owned()
+        )
+    );
     if arguments.bank.is_some() && place.data.is_none() {
         // The other demo's products are the simulator's.
         config.data = "esamsat-demo-line".into();
@@ -60,7 +67,8 @@ pub async fn run(place: &Place, arguments: Arguments) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let store = gateway::create_store(&config).await?;
     let operations = gateway::operations_on(Arc::clone(&store));
-    gateway::seed_sandbox_products(&operations, config.first_upstream()).await?;
+    let upstream = config.upstream.keys().next().expect("a demo has one");
+    gateway::seed_sandbox_products(&operations, upstream).await?;
     let deposit = seed_partner(&operations).await?;
     operations.close().await;
     let recorder = serve::record_metrics()?;

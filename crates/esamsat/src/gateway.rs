@@ -2,7 +2,7 @@
 //! a bank, but for `copy`, which is about two of them.
 
 use crate::{
-    config::{Config, LogFormat, StoreAt, Upstream},
+    config::{Config, LogFormat, StoreAt, Upstream, line_profile, relay_password},
     output::Fault,
 };
 use anyhow::Context;
@@ -70,8 +70,8 @@ pub fn upstreams(config: &Config) -> anyhow::Result<Vec<engine::Upstream>> {
     for (name, upstream) in &config.upstream {
         let bank: Arc<dyn Bank> = match upstream {
             Upstream::Simulator(settings) => simulator(config, name, settings.clone())?,
-            Upstream::Iso8583(settings) => bank_behind_lines(config, name, settings.clone())?,
-            Upstream::Relay(settings) => relay(config, name, settings.clone())?,
+            Upstream::Iso8583(settings) => bank_behind_lines(name, settings.clone())?,
+            Upstream::Relay(settings) => relay(name, settings.clone())?,
         };
         upstreams.push(engine::Upstream { name: name.clone(), bank });
     }
@@ -92,20 +92,14 @@ pub fn simulator(config: &Config, name: &str, settings: SimulatorSettings) -> an
     })
 }
 
-fn bank_behind_lines(
-    config: &Config,
-    name: &str,
-    mut settings: LineSettings,
-) -> anyhow::Result<Arc<Iso8583Bank>> {
-    config.resolve_paths(&mut settings);
-    let profile = config.line_profile(&settings.profile)?;
+fn bank_behind_lines(name: &str, settings: LineSettings) -> anyhow::Result<Arc<Iso8583Bank>> {
+    let profile = line_profile(&settings.profile)?;
     Iso8583Bank::new(name, profile, settings, Arc::new(SystemClock))
         .map_err(|what| anyhow::anyhow!("upstream {name}: {what}"))
 }
 
-fn relay(config: &Config, name: &str, mut settings: RelaySettings) -> anyhow::Result<Arc<Relay>> {
-    let password = config.relay_password(&settings)?;
-    settings.ca_file = settings.ca_file.map(|path| config.file(&path));
+fn relay(name: &str, settings: RelaySettings) -> anyhow::Result<Arc<Relay>> {
+    let password = relay_password(&settings)?;
     Relay::new(name, settings, password, Arc::new(SystemClock))
         .map_err(|what| anyhow::anyhow!("upstream {name}: {what}"))
 }

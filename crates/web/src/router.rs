@@ -41,7 +41,7 @@ pub struct Face {
     pub engine: Arc<Engine>,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// Who may read `/metrics`.
+    /// Who may read `/metrics` and `/lines`.
     pub metrics_networks: Vec<IpNet>,
     /// Renders the metrics in Prometheus' text format.
     pub render_metrics: Arc<dyn Fn() -> String + Send + Sync>,

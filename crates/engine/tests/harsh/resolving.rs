@@ -274,6 +274,20 @@ async fn a_late_refusal_is_not_believed_once_a_question_may_have_paid() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_three_questions_that_may_pay_each_waits_until_the_one_before_cannot_any_more() {
+    let profile = Profile { question: Question::Executes, ..Terms::default().profile };
+    let (world, gateway, partner) = World::with_terms(Terms { profile, ..Terms::default() }, DEPOSIT).await;
+    let (number, _) = open_payment(&world, &gateway, &partner, silent(None)).await;
+    world.until(number, "REFUND", Duration::from_mins(5)).await;
+    let asked = world.bank.questions(number);
+    let pauses: Vec<_> = asked.windows(2).map(|pair| pair[1].since(pair[0])).collect();
+    assert_eq!(pauses.len(), 3, "{pauses:?}");
+    assert!(pauses[..2].iter().all(|pause| *pause < Duration::from_secs(10)), "{pauses:?}");
+    assert!(pauses[2] >= SEND_WITHIN + HORIZON, "{pauses:?}");
+    world.must_be_over(DEPOSIT).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn late_answers_that_are_nobodys_are_incidents() {
     let (world, gateway, partner) = World::with_gateway(DEPOSIT).await;
     let number = gateway.invoice(&partner, 1).await;

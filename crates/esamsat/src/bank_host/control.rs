@@ -4,6 +4,7 @@
 //! GET /state   GET|PUT /faults   POST /cut-over   POST /close   POST /reset   GET /payments
 //! ```
 
+use crate::commands::rfc3339;
 use bank::{host::Host, simulator::LedgerPayment};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -99,5 +100,15 @@ fn failed(error: &impl std::fmt::Display) -> (StatusCode, Value) {
 
 /// A payment for scripts.
 pub(super) fn payment_json(payment: &LedgerPayment) -> Value {
-    super::payment_facts(payment)
+    json!({
+        "identity": payment.identity,
+        "invoice": payment.invoice.to_string(),
+        "payment_code": payment.payment_code,
+        "amount_rupiah": payment.amount,
+        "reference_number": payment.receipt.reference_number,
+        "trace_number": payment.identity.split('-').nth(1),
+        "reversed": payment.generation < 0,
+        "generation": payment.generation,
+        "paid_at": rfc3339(payment.paid_at),
+    })
 }

@@ -9,11 +9,7 @@ use anyhow::{Context, bail};
 use bank::host::HostFaults;
 use clap::{Args, Subcommand};
 use hyper::{Method, StatusCode, body::Bytes};
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
-use tokio::time::timeout;
-
-/// How long a host may take to answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+use std::{net::SocketAddr, path::PathBuf};
 
 /// Which host, and what about it.
 #[derive(Args)]
@@ -66,9 +62,7 @@ async fn exchange(control: SocketAddr, wanted: Option<&HostFaults>) -> anyhow::R
             (Method::PUT, serde_json::to_vec(faults).context("failed to write the faults")?.into())
         }
     };
-    let asked = timeout(ANSWER_WITHIN, ask(control, method, "/faults", body)).await;
-    let answer = asked.unwrap_or_else(|_| Err(anyhow::anyhow!("it does not answer")));
-    let (status, body) = answer.map_err(|error| {
+    let (status, body) = ask(control, method, "/faults", body).await.map_err(|error| {
         Fault::Unavailable(format!("failed to ask the bank host at {control}: {error:#}; is it running?"))
     })?;
     if status != StatusCode::OK {

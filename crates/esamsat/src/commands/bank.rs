@@ -3,7 +3,7 @@
 use crate::{
     ask::ask,
     commands::time,
-    config::{Config, Place},
+    config::{Config, Place, line_profile},
     output::{self, Fault, Table, line},
 };
 use anyhow::{Context, bail};
@@ -14,9 +14,7 @@ use std::{
     collections::BTreeMap,
     io::{IsTerminal, Read},
     net::SocketAddr,
-    time::Duration,
 };
-use tokio::time::timeout;
 
 /// The commands.
 #[derive(Subcommand)]
@@ -48,9 +46,6 @@ pub struct Describe {
     profile: String,
 }
 
-/// How long a gateway may take to answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-
 /// Bytes of a message on stdin.
 const BYTES_MAX: usize = 1024 * 1024;
 
@@ -59,15 +54,14 @@ pub async fn run(place: &Place, command: Command) -> anyhow::Result<()> {
     let config = Config::load(place)?;
     match command {
         Command::Status(status) => print_lines(&config, status, place.json).await,
-        Command::Describe(describe) => print_message(&config, &describe),
+        Command::Describe(describe) => print_message(&describe),
         Command::Profile { name } => print_profile(name.as_deref()),
     }
 }
 
 async fn print_lines(config: &Config, status: Status, json: bool) -> anyhow::Result<()> {
     let address = status.gateway.unwrap_or(config.listen);
-    let asked = timeout(ANSWER_WITHIN, ask_for_lines(address)).await;
-    let body = asked.unwrap_or_else(|_| Err(anyhow::anyhow!("it does not answer"))).map_err(|error| {
+    let body = ask_for_lines(address).await.map_err(|error| {
         Fault::Unavailable(format!(
             "failed to ask the gateway at {address}: {error:#}; is it running, and is this machine in metrics_networks?"
         ))
@@ -125,8 +119,8 @@ async fn ask_for_lines(address: SocketAddr) -> anyhow::Result<Bytes> {
     Ok(body)
 }
 
-fn print_message(config: &Config, describe: &Describe) -> anyhow::Result<()> {
-    let profile = config.line_profile(&describe.profile)?;
+fn print_message(describe: &Describe) -> anyhow::Result<()> {
+    let profile = line_profile(&describe.profile)?;
     if std::io::stdin().is_terminal() {
         bail!(Fault::Usage(
             "give the message on stdin: esamsat bank describe --profile … < message".to_owned()
@@ -135,22 +129,20 @@ fn print_message(config: &Config, describe: &Describe) -> anyhow::Result<()> {
     let mut bytes = Vec::new();
     let limit = u64::try_from(BYTES_MAX).expect("a million");
     std::io::stdin().take(limit).read_to_end(&mut bytes).context("failed to read stdin")?;
-    let message = match profile.spec.decode(&bytes) {
-        Ok(message) => message,
-        // Perhaps with a line's end behind it, or as hexadecimal text of its bytes.
-        Err(error) => {
-            match unwrapped(&bytes).into_iter().find_map(|bytes| profile.spec.decode(&bytes).ok()) {
-                Some(message) => message,
-                None => bail!("the message does not fit the profile {}: {error}", profile.name),
-            }
-        }
-    };
-    line(profile.spec.describe(&message).to_string());
+    // Of readings that all fail, the one that came furthest was meant.
+    let furthest = readings(bytes)
+        .iter()
+        .map(|bytes| profile.spec.decode(bytes))
+        .max_by_key(|read| read.as_ref().map_or_else(|error| error.offset, |_| usize::MAX));
+    match furthest.expect("the bytes as they are were tried at least") {
+        Ok(message) => line(profile.spec.describe(&message).to_string()),
+        Err(error) => bail!("the message does not fit the profile {}: {error}", profile.name),
+    }
     Ok(())
 }
 
-/// Other forms that a message may have been copied in.
-fn unwrapped(bytes: &[u8]) -> Vec<Vec<u8>> {
+/// The bytes as they are, without a line's end, and as hexadecimal text.
+fn readings(bytes: Vec<u8>) -> Vec<Vec<u8>> {
     let trimmed = bytes.trim_ascii_end().to_vec();
     let digits: Vec<u8> = bytes.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
     let half = |digit: u8| char::from(digit).to_digit(16);
@@ -161,7 +153,7 @@ fn unwrapped(bytes: &[u8]) -> Vec<Vec<u8>> {
             _ => None,
         })
         .collect();
-    std::iter::once(trimmed).chain(from_hex).collect()
+    [bytes, trimmed].into_iter().chain(from_hex).collect()
 }
 
 fn print_profile(name: Option<&str>) -> anyhow::Result<()> {

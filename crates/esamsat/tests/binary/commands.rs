@@ -2,6 +2,7 @@
 
 use crate::kit::{DUMMY, EXAMPLE, PATIENCE, Ran, Site, TESTER, esamsat, within};
 use serde_json::Value;
+use std::fs::{self, File};
 
 /// The commands that a help page lists.
 fn listed(help: &str) -> Vec<String> {
@@ -240,4 +241,33 @@ fn a_sandbox_reset_is_of_every_configured_bank() {
     assert!(is_paid());
     gateway.stop();
     site.verify();
+}
+
+#[test]
+fn a_message_is_described_as_bytes_and_as_hexadecimal_text() {
+    let site = Site::new();
+    let path = site.path("message");
+    let describe = |bytes: &[u8]| {
+        fs::write(&path, bytes).expect("the message is written");
+        let mut command = site.command(&["bank", "describe", "--profile", "contoh-37-80"]);
+        Ran::of(command.stdin(File::open(&path).expect("it was written")))
+    };
+    let forms = |message: &str| {
+        let bytes = message.as_bytes();
+        let hex = bytes.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().concat();
+        let in_lines = format!("{} \n{}\n", &hex[..20], &hex[20..]);
+        [bytes.to_vec(), [bytes, b"\r\n"].concat(), hex.into_bytes(), in_lines.into_bytes()]
+    };
+    let message = "02002000000000010000370000021010163299000000000001";
+    for form in forms(message) {
+        let ran = describe(&form);
+        assert!(ran.code == 0 && ran.stdout.contains("nik"), "{}{}", ran.stdout, ran.stderr);
+    }
+    for form in forms(&message.replace("01016", "01043")) {
+        let ran = describe(&form);
+        let expected = "does not fit the profile contoh-37-80: field 48.nik at offset 31: length 43";
+        assert!(ran.code == 1 && ran.stderr.contains(expected), "{}{}", ran.stdout, ran.stderr);
+    }
+    let ran = describe(b"neither");
+    assert!(ran.code == 1 && ran.stderr.contains("message at offset 0"), "{}{}", ran.stdout, ran.stderr);
 }

@@ -251,6 +251,16 @@ fn a_bank_line_that_makes_no_sense() {
 }
 
 #[test]
+fn a_demo_of_two_kinds() {
+    let site = Site::new();
+    let path = site.configure(UPSTREAM);
+    let path = path.to_str().expect("a path in UTF-8");
+    let ran = site.run(&[&DEMO[..], &["--bank", "127.0.0.1:1", "--config", path]].concat());
+    tells(&ran, 2, &["--bank", "upstreams", "leave out"]);
+    assert!(!site.data().exists(), "nothing was begun");
+}
+
+#[test]
 fn play_money_reaches_no_bank_by_itself() {
     let site = Site::new();
     site.done(&["migrate"]);

@@ -4,6 +4,7 @@
 use crate::kit::{
     DUMMY, Gateway, PATIENCE, Site, TESTER,
     books::Books,
+    clients::UNREACHABLE,
     http::{self, Partner},
     text, whole, within,
 };
@@ -20,10 +21,6 @@ use tokio::time::Instant;
 const LOGIN: (&str, &str) = ("mitra0001", "sandi-mitra");
 const DEPOSIT: i64 = 900_000_000;
 const HORIZON: Duration = Duration::from_secs(5);
-
-/// Our catalogue's word for everything that is no partner's business.
-const UNREACHABLE: &str =
-    "Bank sedang tidak dapat dihubungi sehingga transaksi tidak diproses. Silakan coba beberapa saat lagi.";
 
 /// The gateway in front, as its operator configures it.
 fn in_front(provider: SocketAddr, username: &str, more: &str) -> String {
@@ -353,6 +350,7 @@ fn a_configuration_that_makes_no_sense_is_told() {
         (right.replace("password = \"rahasia\"\n", ""), "password_file"),
         (right.to_owned() + "ca_file = \"nirgends.pem\"", "nirgends.pem"),
         (right.to_owned() + "horizon_ms = 1", "horizon_ms"),
+        (right.to_owned() + "answer_timeout_ms = 45000", "answer_within_ms of the configuration 45000"),
         (right.to_owned() + "[upstream.x.refusals]\n\"Saldo habis\" = \"balance_short\"", "bank_unreachable"),
         (right.to_owned() + "[upstream.x.refusals]\n\"Saldo habis\" = \"kein_geld\"", "kein_geld"),
         (right.to_owned() + "refusal = 1", "refusals"),

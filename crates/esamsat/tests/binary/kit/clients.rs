@@ -63,6 +63,7 @@ inquiry_refused = 0.02
 
 pub(crate) const BEING_PAID: &str =
     "Tagihan kendaraan ini sedang diproses pada invoice lain. Silakan tunggu hingga selesai.";
+/// Our catalogue's word for everything that is no partner's business.
 pub(crate) const UNREACHABLE: &str =
     "Bank sedang tidak dapat dihubungi sehingga transaksi tidak diproses. Silakan coba beberapa saat lagi.";
 pub(crate) const ALREADY_PAID: &str = "Transaksi tidak dapat diproses. Tagihan sudah dibayar (Kode: 0054)";
