@@ -328,6 +328,9 @@ pub trait Bank: Send + Sync + 'static {
     /// `answer_timeout`. Dropping the future takes nothing back.
     fn pay(&self, place: Place, request: PaymentRequest) -> BoxFuture<'_, PaymentOutcome>;
 
+    /// Whether a question about a payment would leave now; asked before it is written down that one does.
+    fn can_ask(&self, identity: &str) -> bool;
+
     /// Asks what became of a payment, by its identity. Whether that may carry it out, or undo it, says
     /// [`Profile::question`]. Answers within the profile's `answer_timeout`.
     fn status(&self, request: PaymentRequest) -> BoxFuture<'_, StatusOutcome>;

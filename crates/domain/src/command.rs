@@ -371,6 +371,7 @@ impl Command {
             Self::PutOffResolution(put_off) => {
                 let facts = &put_off.facts;
                 keys.invoices.insert(facts.invoice);
+                keys.proposals.insert(facts.invoice);
                 // Whoever settles the payment holds this lock.
                 keys.balances.insert(Account::deposit(facts.environment, facts.partner));
                 keys.fences.extend(put_off.fence.as_ref().map(|fence| fence.name.clone()));

@@ -1,6 +1,8 @@
 //! Every bound of the domain, in one place. Units are in the names.
 #![expect(non_upper_case_globals, reason = "bounds are named like the quantities that they bound")]
 
+use std::time::Duration;
+
 /// The largest single amount accepted anywhere: one hundred trillion Rupiah.
 pub const amount_rupiah_max: i64 = 100_000_000_000_000;
 
@@ -12,6 +14,9 @@ pub const password_chars_max: usize = 128;
 
 /// Characters of a free text that an operator writes (reference, reason, name).
 pub const operator_text_chars_max: usize = 200;
+
+/// For so long after it was proposed that a payment ends as not paid, no question is sent that could pay it.
+pub const proposal_holds_back: Duration = Duration::from_hours(24);
 
 /// Digits of a payment code.
 pub const payment_code_digits_max: usize = 20;

@@ -3,6 +3,7 @@
 
 use crate::{
     invoice::{BankReceipt, InvoiceNumber},
+    limits,
     money::Rupiah,
     partner::PartnerId,
     time::Timestamp,
@@ -207,6 +208,13 @@ pub struct Proposal {
     /// Who approved it, and when; none while it stands, or if the bank's own word came first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved: Option<Approval>,
+}
+
+impl Proposal {
+    /// Whether nothing may leave for the bank that could pay, so that the second operator can approve.
+    pub fn holds_questions_back(&self, now: Timestamp) -> bool {
+        self.resolution == Resolution::NotPaid && now < self.at.plus(limits::proposal_holds_back)
+    }
 }
 
 /// A second operator's approval: it ended the payment.

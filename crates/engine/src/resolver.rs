@@ -21,7 +21,8 @@ use crate::{
 };
 use bank::{Bank, PaymentRequest, Question, SendBefore, StatusOutcome};
 use domain::{
-    Accepted, Command, Fence, Invoice, InvoiceNumber, NotPaidProof, PartnerId, Rejection, State, UpstreamId,
+    Accepted, Command, Fence, Invoice, InvoiceNumber, NotPaidProof, PartnerId, Rejection, State, Timestamp,
+    UpstreamId,
     command::{Outcome, PaymentFacts, PutOffResolution},
     record::IncidentKind,
 };
@@ -81,6 +82,8 @@ pub(crate) fn channels(upstreams: impl Iterator<Item = UpstreamId>) -> (Handle, 
 struct Case {
     partner: PartnerId,
     not_before: Instant,
+    /// Until when it was put off when this process last looked.
+    resolve_after: Option<Timestamp>,
     due_at: Instant,
     asked: u32,
     known: Option<Known>,
@@ -247,6 +250,7 @@ impl Engine {
                     let case = Case {
                         partner,
                         not_before,
+                        resolve_after: None,
                         due_at,
                         asked: 0,
                         known,
@@ -301,6 +305,7 @@ impl Engine {
             let case = Case {
                 partner: invoice.partner,
                 not_before: now + own_horizon.max(attempt.resolve_after.since(begun_at)),
+                resolve_after: Some(attempt.resolve_after),
                 due_at: now,
                 asked: 0,
                 known: None,
@@ -384,10 +389,22 @@ impl Engine {
         let attempt = invoice.state.attempt()?;
         // Both clocks are read before the question leaves.
         let (asked_at, asked_instant) = (self.clock.now(), Instant::now());
+        let put_off_for = self.settings.send_within + bank.profile().horizon;
+        if case
+            .resolve_after
+            .replace(attempt.resolve_after)
+            .is_some_and(|known| known != attempt.resolve_after)
+        {
+            // Another gateway asked, by its own clock: by ours, what it sent may be as young as this.
+            case.not_before = case.not_before.max(asked_instant + put_off_for);
+        }
         let is_quiet = asked_instant >= case.not_before && asked_at >= attempt.resolve_after;
         let question = bank.profile().question;
         // Only what can no longer arrive may be overtaken by a reversal.
         if question == Question::Reverses && !is_quiet {
+            return None;
+        }
+        if question != Question::Asks && !bank.can_ask(&attempt.identity) {
             return None;
         }
         let send_within = self.settings.send_within;
@@ -405,9 +422,12 @@ impl Engine {
                 fence: case.fence.clone(),
                 at: asked_at,
             }));
-            case.not_before = asked_instant + send_within + horizon;
+            case.not_before = asked_instant + put_off_for;
             match self.journal.submit(command).await {
-                Ok(Accepted::PutOff { counts }) => (counts && is_quiet, Some(until)),
+                Ok(Accepted::PutOff { counts }) => {
+                    case.resolve_after = Some(until);
+                    (counts && is_quiet, Some(until))
+                }
                 // Settled meanwhile, or looked after by another gateway, or not written: nothing is sent.
                 Ok(_) | Err(_) => return None,
             }
@@ -430,7 +450,8 @@ impl Engine {
             StatusOutcome::NotPaid => (counts && bank.profile().definitive_status)
                 .then_some(Outcome::NotPaid(NotPaidProof::NotFound { asked_at })),
             StatusOutcome::Refused(refusal) => Some(Outcome::NotPaid(NotPaidProof::Refused { refusal })),
-            StatusOutcome::PaidByAnother => Some(Outcome::NotPaid(NotPaidProof::PaidByAnother)),
+            StatusOutcome::PaidByAnother => (counts && bank.profile().definitive_status)
+                .then_some(Outcome::NotPaid(NotPaidProof::PaidByAnother)),
             StatusOutcome::PayerUnknown => {
                 let detail = "the bill is paid; the bank cannot tell by whom".to_owned();
                 self.raise_incident(Some(invoice.number), IncidentKind::PayerUnknown, detail);
@@ -486,7 +507,16 @@ mod tests {
 
     fn case(partner: u32, due_at: Instant, known: Option<Known>) -> Case {
         let partner = PartnerId(partner);
-        Case { partner, not_before: due_at, due_at, asked: 0, known, reported_long: false, fence: None }
+        Case {
+            partner,
+            not_before: due_at,
+            resolve_after: None,
+            due_at,
+            asked: 0,
+            known,
+            reported_long: false,
+            fence: None,
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use crate::{Engine, Failure};
 use bank::{LateAnswer, Paid, PaymentOutcome, Unknown};
 use domain::{
-    Accepted, Command, Fence, Invoice, InvoiceNumber, State, Timestamp,
+    Accepted, Command, Fence, Invoice, InvoiceNumber, Rejection, State, Timestamp,
     command::{Outcome, PaymentFacts, RaiseIncident, SettlePayment},
     record::IncidentKind,
 };
@@ -203,9 +203,17 @@ impl Engine {
         // It answers the first request, whatever was asked since.
         let first = invoice.state.attempt().zip(self.banks.get(&invoice.upstream));
         let put_off_until = first.map(|(attempt, bank)| attempt.send_before.plus(bank.profile().horizon));
-        // What could not be booked now, the resolver learns again by asking.
         let known = Known { outcome, put_off_until };
-        let _retried = self.settle(&facts, &known, None).await;
+        let settled = self.settle(&facts, &known, None).await;
+        if matches!(settled, Err(Failure::Rejected(Rejection::BeingReversed)))
+            && matches!(known.outcome, Outcome::Paid { .. })
+        {
+            let detail =
+                "the bank says paid, after it was asked to reverse it; the reversal's answer decides"
+                    .to_owned();
+            self.raise_incident(Some(number), IncidentKind::Unmatched, detail);
+        }
+        // What else could not be booked now, the resolver learns again by asking.
     }
 }
 

@@ -310,6 +310,7 @@ impl Config {
         for (name, upstream) in &self.upstream {
             self.check_upstream(upstream).with_context(|| format!("upstream {name}"))?;
         }
+        self.check_terminals()?;
         if let Err(error) = self.log.parse::<tracing_subscriber::filter::Targets>() {
             bail!("log is {:?}: {error}; write for example \"info\" or \"info,engine=debug\"", self.log);
         }
@@ -353,6 +354,14 @@ impl Config {
             Upstream::Iso8583(settings) => {
                 settings.check().map_err(anyhow::Error::msg)?;
                 let profile = line_profile(&settings.profile)?;
+                if settings.line.len() > 1 && !profile.matches_terminal() {
+                    bail!(
+                        "profile {}: [identity] match lacks the terminal's field, and there are {} lines; add it, or \
+                         keep one line: a question may go on another line than its payment did",
+                        profile.name,
+                        settings.line.len()
+                    );
+                }
                 // A line stays up from sign-on on; what is asked on it must fit between its echo tests.
                 if profile.echo_after < Duration::from_secs(1) {
                     bail!("profile {}: echo_after_ms must be at least 1000", profile.name);
@@ -366,6 +375,30 @@ impl Config {
                 self.check_answer_timeout(Duration::from_millis(settings.answer_timeout_ms))
             }
         }
+    }
+
+    /// Each upstream counts the trace numbers of its terminals by itself.
+    fn check_terminals(&self) -> anyhow::Result<()> {
+        let mut known = BTreeMap::new();
+        for (name, upstream) in &self.upstream {
+            let Upstream::Iso8583(settings) = upstream else { continue };
+            for (line, address) in settings
+                .line
+                .iter()
+                .flat_map(|line| line.addresses.iter().map(move |address| (line, address)))
+            {
+                if let Some(other) =
+                    known.insert((&line.terminal, address), name).filter(|other| *other != name)
+                {
+                    bail!(
+                        "upstreams {other} and {name} have the terminal {} at {address}; the bank could not tell \
+                         their messages apart: take it away from one of them",
+                        line.terminal
+                    );
+                }
+            }
+        }
+        Ok(())
     }
 
     fn check_answer_timeout(&self, answer_timeout: Duration) -> anyhow::Result<()> {

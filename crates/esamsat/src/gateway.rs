@@ -9,6 +9,7 @@ use anyhow::Context;
 use bank::{
     Bank,
     iso8583_line::{Iso8583Bank, LineSettings},
+    profile::LineProfile,
     relay::{Relay, RelaySettings},
     simulator::{OpenError, Simulator, SimulatorSettings},
 };
@@ -148,15 +149,26 @@ pub async fn start(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Arc
         ..Settings::default()
     };
     let registered = store.upstreams().await?;
-    let is_simulated = |id| {
-        let name = registered.iter().find(|(_, known)| *known == id).map(|(name, _)| name.as_str());
-        name.is_some_and(|name| matches!(config.upstream.get(name), Some(Upstream::Simulator(_))))
-    };
-    let live_on_simulator = store.products().await?.into_iter().any(|product| {
-        product.environment == Environment::Live && product.on && is_simulated(product.upstream)
-    });
-    if live_on_simulator {
-        tracing::warn!("a live product is ON and its upstream is simulated: nothing that it pays is real");
+    for product in store.products().await? {
+        let name = registered.iter().find(|(_, known)| *known == product.upstream).map(|(name, _)| name);
+        if product.environment != Environment::Live || !product.on {
+            continue;
+        }
+        let product = &product.code;
+        match name.and_then(|name| config.upstream.get(name)) {
+            Some(Upstream::Simulator(_)) => {
+                tracing::warn!(%product, "a live product is ON and its upstream is simulated: nothing that it pays is real");
+            }
+            Some(Upstream::Iso8583(settings)) if LineProfile::builtin(&settings.profile).is_some() => {
+                tracing::warn!(
+                    %product,
+                    profile = settings.profile,
+                    "a live product is ON and its bank is spoken to by a shipped example: its codes and times are no \
+                     bank's; write the bank's own profile"
+                );
+            }
+            _ => {}
+        }
     }
     let upstreams = upstreams(config)?;
     let clock = Arc::new(SystemClock);

@@ -623,6 +623,13 @@ pub async fn two_operators_end_a_payment(database: &dyn Database) {
                 Err(Rejection::ProposalDiffers)
             ]
         );
+        // Before somebody has approved "not paid", nothing leaves that could pay; for a day.
+        let held_back = apply_one(&*store, put_off(&facts, 650, 690, false)).await;
+        let expected = match resolution {
+            Resolution::NotPaid => Err(Rejection::AlreadyProposed),
+            Resolution::Paid { .. } => Ok(Accepted::PutOff { counts: true }),
+        };
+        assert_eq!(held_back, expected);
         let standing = store.proposals().await.expect(ANSWERS);
         assert_eq!(standing.len(), 1);
         assert_eq!((standing[0].invoice, &standing[0].resolution), (facts.invoice, resolution));

@@ -448,6 +448,10 @@ impl Bank for Iso8583Bank {
         })
     }
 
+    fn can_ask(&self, identity: &str) -> bool {
+        self.line_to_ask_on(identity).is_some()
+    }
+
     fn status(&self, request: PaymentRequest) -> BoxFuture<'_, StatusOutcome> {
         Box::pin(self.ask(request))
     }

@@ -340,7 +340,33 @@ fn dialog(
             format!("{table}: field {field} is in [identity] match, and must be in fields and in echo"),
         );
     }
+    let unechoed = dialog.fields.iter().find_map(|(path, template)| match template {
+        Template::Value(value) if tells_which(operation, *value) && !dialog.echo.contains(&path.field) => {
+            Some((path.field, value))
+        }
+        _ => None,
+    });
+    if let Some((field, value)) = unechoed {
+        return flaw(
+            message.span(),
+            format!(
+                "{table}: field {field} has {{{}}}, which an answer must repeat to be believed; add {field} to echo",
+                value.name()
+            ),
+        );
+    }
     Ok(dialog)
+}
+
+/// Whether a value tells which payment, or which vehicle's bill, a message is about.
+fn tells_which(operation: Operation, value: Value) -> bool {
+    let of_payment =
+        matches!(value, Value::Transmission | Value::Trace | Value::Terminal | Value::PaymentCode);
+    match operation {
+        Operation::Payment | Operation::Advice | Operation::Reversal => of_payment,
+        Operation::Status => of_payment || value == Value::OriginalTrace,
+        _ => false,
+    }
 }
 
 fn place(spec: &Spec, table: &str, path: &Spanned<String>, text: &str) -> Checked<(Path, Template)> {

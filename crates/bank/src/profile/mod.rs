@@ -268,6 +268,14 @@ impl LineProfile {
         of(operation).or_else(|| of(Operation::Inquiry).filter(is_free))
     }
 
+    /// Whether answers are told apart by terminal as well, as a question that goes on another line than its payment needs.
+    pub fn matches_terminal(&self) -> bool {
+        let is_terminal = |(path, template): &(Path, Template)| {
+            *template == Template::Value(Value::Terminal) && self.matched.contains(&path.field)
+        };
+        self.dialogs.get(&Operation::Payment).is_some_and(|dialog| dialog.fields.iter().any(is_terminal))
+    }
+
     /// Whether a code says that a session has to be begun first.
     pub fn wants_sign_on(&self, operation: Operation, code: &str) -> bool {
         self.sign_on_first_code(operation) == Some(code)

@@ -231,6 +231,12 @@ fn what_makes_no_profile() {
             "field 32: not a digit ({institution})",
         ),
         ("amount_decimals = 0", "amount_decimals = 1", "[identity]", "is 0 or 2"),
+        (
+            "37, 41, 49, 48]\n[message.advice.fields]",
+            "37, 41, 49]\n[message.advice.fields]",
+            "[message.advice]",
+            "field 48 has {payment_code}, which an answer must repeat to be believed; add 48 to echo",
+        ),
         ("\"3\" = \"800000\"", "\"3\" = \"370000\"", "[message.", "it looks like [message.inquiry]"),
         (
             "\"12\" = \"{local_time}\"",

@@ -422,6 +422,10 @@ impl Bank for Relay {
         in_a_task(async move { core.pay(request, place.permit).await }, PaymentOutcome::Unknown)
     }
 
+    fn can_ask(&self, _identity: &str) -> bool {
+        true
+    }
+
     fn status(&self, request: PaymentRequest) -> BoxFuture<'_, StatusOutcome> {
         let core = Arc::clone(&self.core);
         let asking = async move { core.ask(&request, core.wire.deadline()).await };

@@ -234,6 +234,10 @@ impl Bank for Simulator {
         Box::pin(Arc::clone(&self.core).pay(place.permit, request))
     }
 
+    fn can_ask(&self, _identity: &str) -> bool {
+        true
+    }
+
     fn status(&self, request: PaymentRequest) -> BoxFuture<'_, StatusOutcome> {
         Box::pin(self.core.status(request))
     }

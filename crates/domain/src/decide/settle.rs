@@ -47,6 +47,7 @@ pub(super) fn settle_payment(rows: &Rows, settle: &SettlePayment, slot: Slot) ->
             // The question that put the resolution off found what it found with nothing else on its way.
             let counts_from = match outcome {
                 Outcome::NotPaid(NotPaidProof::NotFound { asked_at }) if is_latest => *asked_at,
+                Outcome::NotPaid(NotPaidProof::PaidByAnother) if is_latest => settle.at,
                 _ => attempt.resolve_after,
             };
             let end = End { facts: &settle.facts, outcome, counts_from, at: settle.at };
@@ -77,6 +78,9 @@ pub(super) fn put_off(rows: &Rows, put_off: &PutOffResolution) -> Decided {
         State::Refund { .. } => return Err(Rejection::InvoiceRefunded),
         State::Inquiry | State::Failure { .. } => return Err(Rejection::NotBegun),
     };
+    if rows.proposal(invoice.number).is_some_and(|proposal| proposal.holds_questions_back(put_off.at)) {
+        return Err(Rejection::AlreadyProposed);
+    }
     if put_off.resolve_after <= attempt.resolve_after {
         return Err(Rejection::AskedTooEarly);
     }
@@ -152,8 +156,9 @@ pub(super) fn conclude(
             // says "not paid" does not while a late original may still arrive.
             let established_at = match proof {
                 NotPaidProof::NotFound { asked_at } => Some(*asked_at),
-                NotPaidProof::Operators { .. } => Some(at),
-                NotPaidProof::NeverSent | NotPaidProof::Refused { .. } | NotPaidProof::PaidByAnother => None,
+                // What another payment paid, as the bank sees it, may be this one on its way.
+                NotPaidProof::Operators { .. } | NotPaidProof::PaidByAnother => Some(at),
+                NotPaidProof::NeverSent | NotPaidProof::Refused { .. } => None,
             };
             if established_at.is_some_and(|moment| moment < counts_from) {
                 return Err(Rejection::AskedTooEarly);

@@ -142,12 +142,64 @@ async fn an_answer_that_cannot_be_right_is_not_applied() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn paid_by_another_is_refunded() {
-    let (world, gateway, partner) = World::with_gateway(DEPOSIT).await;
-    world.bank.on_status(Status::Says(StatusOutcome::PaidByAnother));
-    let (number, _) = open_payment(&world, &gateway, &partner, silent(None)).await;
-    world.until(number, "REFUND", Duration::from_mins(1)).await;
-    world.must_be_over(DEPOSIT).await;
+async fn paid_by_another_is_refunded_once_it_cannot_be_this_payment_on_its_way() {
+    for question in [Question::Asks, Question::Executes] {
+        let profile = Profile { question, ..Terms::default().profile };
+        let (world, gateway, partner) =
+            World::with_terms(Terms { profile, ..Terms::default() }, DEPOSIT).await;
+        world.bank.on_status(Status::Says(StatusOutcome::PaidByAnother));
+        let (number, begun) = open_payment(&world, &gateway, &partner, silent(None)).await;
+        sleep_until(begun + SEND_WITHIN + HORIZON - Duration::from_secs(1)).await;
+        must_stay_pending(&world, number, Duration::ZERO).await;
+        world.until(number, "REFUND", Duration::from_mins(5)).await;
+        world.must_be_over(DEPOSIT).await;
+    }
+}
+
+/// A proposal stops the questions that could pay, so that the moment comes at which "not paid" can be approved.
+#[tokio::test(start_paused = true)]
+async fn operators_can_refund_where_a_question_may_pay() {
+    for question in [Question::Executes, Question::Reverses] {
+        let profile = Profile { question, definitive_status: false, ..Terms::default().profile };
+        let (world, gateway, partner) =
+            World::with_terms(Terms { profile, ..Terms::default() }, DEPOSIT).await;
+        world.bank.on_status(Status::Says(StatusOutcome::Unknown(Unknown::TimedOut)));
+        let (number, _) = open_payment(&world, &gateway, &partner, silent(None)).await;
+        must_stay_pending(&world, number, Duration::from_hours(1)).await;
+        let operations = world.operations();
+        operations.propose(number, Resolution::NotPaid, ("ani", "letter", "absent")).await.expect("proposed");
+        let asked = world.bank.questions(number).len();
+        sleep(SEND_WITHIN + HORIZON).await;
+        assert!(world.bank.questions(number).len() <= asked + 1, "nothing more leaves");
+        // Asked again a day later, if nobody has approved by then.
+        sleep(Duration::from_hours(25)).await;
+        assert!(world.bank.questions(number).len() > asked + 1);
+        operations.propose(number, Resolution::NotPaid, ("ani", "letter", "absent")).await.expect("proposed");
+        sleep(SEND_WITHIN + HORIZON + Duration::from_mins(1)).await;
+        operations.approve(number, Resolution::NotPaid, "budi").await.expect("approved");
+        assert_eq!(world.word(number).await, "REFUND");
+        world.must_be_over(DEPOSIT).await;
+    }
+}
+
+/// What cannot leave is not written down as if it had: the horizon stays, and the payment's own answer counts.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_put_off_for_a_question_that_cannot_leave() {
+    for question in [Question::Executes, Question::Reverses] {
+        let profile = Profile { question, ..Terms::default().profile };
+        let (world, gateway, partner) =
+            World::with_terms(Terms { profile, ..Terms::default() }, DEPOSIT).await;
+        let (number, _) = open_payment(&world, &gateway, &partner, silent(None)).await;
+        world.bank.set_down(true);
+        let begun = world.invoice(number).await;
+        sleep(Duration::from_hours(1)).await;
+        assert_eq!(world.invoice(number).await, begun);
+        world.bank.take(number);
+        let outcome = PaymentOutcome::Paid(world.bank.paid(number));
+        world.bank.send_late(LateAnswer { invoice: number, outcome, contradicts: false });
+        world.until(number, "CONFIRM", Duration::from_secs(1)).await;
+        world.must_be_over(DEPOSIT).await;
+    }
 }
 
 fn rejection(error: &operate::Error) -> Option<&Rejection> {

@@ -104,3 +104,50 @@ fn what_cannot_be_started_or_asked_says_why() {
     assert!(taken.code == 5 && taken.stderr.contains("choose another --control"), "{}", taken.stderr);
     assert_eq!(site.json(&["bank-host", "ledger"]), json!([]), "beside one that runs");
 }
+
+#[test]
+fn lines_that_make_no_sense_are_told() {
+    let site = Site::new();
+    let profile = site.done(&["bank", "profile", "contoh-37-80"]);
+    fs::write(site.path("lax.toml"), profile.replace("match = [7, 11, 41]", "match = [7, 11]"))
+        .expect("a file");
+    fs::write(site.path("torn.toml"), profile.replace("\"4\" = \"{amount}\"", "\"4\" = \"{money}\""))
+        .expect("a file");
+    let upstream = |name: &str, profile: &str, lines: &[(&str, &str)]| {
+        let mut text = format!("[upstream.{name}]\nkind = \"iso8583\"\nprofile = \"{profile}\"\n");
+        for (terminal, address) in lines {
+            let line = format!("terminal = \"{terminal}\"\naddresses = [\"{address}\"]\n");
+            text.extend([&*format!("[[upstream.{name}.line]]\n"), &*line]);
+        }
+        text
+    };
+    let one = [("ESAM0001", "10.0.0.5:7000")];
+    let two = [one[0], ("ESAM0002", "10.0.0.5:7000")];
+    for (text, words) in [
+        (upstream("bjb", "contoh-37-80", &[]), "there is no line; add [[upstream"),
+        (
+            upstream("bjb", "contoh-37-80", &[("esam1", "10.0.0.5:7000")]),
+            "1 to 16 capital letters and digits",
+        ),
+        (upstream("bjb", "contoh-37-80", &[("ESAM0001", "10.0.0.5")]), "is no address such as"),
+        (upstream("bjb", "contoh-37-80", &[one[0], one[0]]), "two lines have the same terminal"),
+        (upstream("bjb", "nirgends.toml", &one), "or one that is shipped: contoh-37-80"),
+        (upstream("bjb", "torn.toml", &one), "torn.toml, line "),
+        (
+            upstream("bjb", "lax.toml", &two),
+            "[identity] match lacks the terminal's field, and there are 2 lines",
+        ),
+        (
+            upstream("bjb", "contoh-37-80", &two) + &upstream("bjb-baru", "contoh-38-18", &one),
+            "upstreams bjb and bjb-baru have the terminal ESAM0001 at 10.0.0.5:7000",
+        ),
+    ] {
+        let path = site.configure(&text);
+        let ran = site.run(&["config", "check", "--config", path.to_str().expect("a path in UTF-8")]);
+        assert!(ran.code != 0 && ran.stderr.contains(words), "{words}: {}{}", ran.stdout, ran.stderr);
+    }
+    for text in [upstream("bjb", "lax.toml", &one), upstream("bjb", "contoh-37-80", &two)] {
+        let path = site.configure(&text);
+        site.done(&["config", "check", "--config", path.to_str().expect("a path in UTF-8")]);
+    }
+}

@@ -177,6 +177,10 @@ impl Bank for StubBank {
         })
     }
 
+    fn can_ask(&self, _identity: &str) -> bool {
+        true
+    }
+
     fn status(&self, _request: PaymentRequest) -> BoxFuture<'_, StatusOutcome> {
         Box::pin(async { StatusOutcome::UnderWay })
     }

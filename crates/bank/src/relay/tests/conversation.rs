@@ -204,7 +204,11 @@ async fn pending_is_asked_about_until_the_provider_knows() {
     assert_eq!(fixture.status().await, StatusOutcome::UnderWay);
     assert!(matches!(fixture.status().await, StatusOutcome::Paid(_)));
     assert_eq!(fixture.desk.raised(), []);
-    assert_eq!(fixture.relay.profile().horizon, Duration::from_millis(15_000 + 2 * 3_750), "and until it has left");
+    assert_eq!(
+        fixture.relay.profile().horizon,
+        Duration::from_millis(15_000 + 2 * 3_750),
+        "and until it has left"
+    );
 }
 
 #[tokio::test]

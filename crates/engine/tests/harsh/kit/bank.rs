@@ -445,6 +445,10 @@ impl Bank for ScriptedBank {
         })
     }
 
+    fn can_ask(&self, _identity: &str) -> bool {
+        !self.books().down
+    }
+
     fn status(&self, request: PaymentRequest) -> BoxFuture<'_, StatusOutcome> {
         Box::pin(async move {
             self.steps().pass("before a status question").await;
