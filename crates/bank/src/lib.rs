@@ -81,7 +81,7 @@ pub struct TraceBlock {
     pub open: Vec<String>,
 }
 
-/// Whether a terminal is this gateway's.
+/// Whether a terminal, or a piece of work, is this gateway's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holds {
     /// Another gateway's, or nobody's yet.

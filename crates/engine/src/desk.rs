@@ -2,11 +2,7 @@
 //!
 //! An upstream outlives no engine, and holds none: when the engine is gone, nothing is given out any more.
 
-use crate::{
-    Engine,
-    leases::{self, Holding},
-    resolver::each_open,
-};
+use crate::{Engine, leases, resolver::each_open};
 use bank::{Desk, Holds, TraceBlock};
 use domain::{
     Accepted, Command, InvoiceNumber, Terminal, UpstreamId, command::ReserveTraceNumbers,
@@ -37,11 +33,7 @@ impl Desk for OfUpstream {
         if engine.leases.is_alone() {
             return Holds::Alone;
         }
-        match engine.leases.holding(&leases::line(self.upstream, terminal)) {
-            Holding::Alone => Holds::Alone,
-            Holding::Held(fence) => Holds::Under(fence),
-            Holding::Not => Holds::No,
-        }
+        engine.leases.holding(&leases::line(self.upstream, terminal))
     }
 
     fn raise(&self, invoice: Option<InvoiceNumber>, kind: IncidentKind, detail: String) {
@@ -59,9 +51,9 @@ impl Engine {
         count: u32,
     ) -> Option<TraceBlock> {
         let fence = match self.leases.holding(&leases::line(upstream, terminal)) {
-            Holding::Alone => None,
-            Holding::Held(fence) => Some(fence),
-            Holding::Not => return None,
+            Holds::Alone => None,
+            Holds::Under(fence) => Some(fence),
+            Holds::No => return None,
         };
         let reserve = ReserveTraceNumbers { upstream, terminal, count, fence };
         let first = match self.journal.submit(Command::ReserveTraceNumbers(Box::new(reserve))).await {

@@ -8,7 +8,7 @@
 //! A gateway that is alone with its store holds everything, and writes no lease.
 
 use crate::{Engine, Ids, StartError, limits};
-use bank::Terminals;
+use bank::{Holds, Terminals};
 use domain::{
     Accepted, Command, Decision, Fence, Lease, Rejection, Slot, Terminal, UpstreamId, command::ChangeLease,
 };
@@ -39,17 +39,6 @@ pub(crate) fn line(upstream: UpstreamId, terminal: Terminal) -> String {
     format!("{LINE}{}/{terminal}", upstream.0)
 }
 
-/// Whether a piece of work is this gateway's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Holding {
-    /// Nobody else is there to do it.
-    Alone,
-    /// This gateway's, under this token.
-    Held(Fence),
-    /// Another gateway's, or nobody's yet.
-    Not,
-}
-
 /// This gateway's view of all leases.
 pub(crate) struct Leases {
     holder: String,
@@ -77,14 +66,14 @@ impl Leases {
     }
 
     /// Whether a lease's work is this gateway's, now.
-    pub(crate) fn holding(&self, name: &str) -> Holding {
-        let Some(after) = self.after else { return Holding::Alone };
+    pub(crate) fn holding(&self, name: &str) -> Holds {
+        let Some(after) = self.after else { return Holds::Alone };
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         match known.get(name) {
             Some(Known { lease, since }) if lease.holder == self.holder && since.elapsed() < after => {
-                Holding::Held(Fence { name: name.to_owned(), token: lease.token })
+                Holds::Under(Fence { name: name.to_owned(), token: lease.token })
             }
-            _ => Holding::Not,
+            _ => Holds::No,
         }
     }
 
@@ -93,6 +82,18 @@ impl Leases {
         if known.get(name).is_none_or(|known| known.lease != *lease) {
             known.insert(name.to_owned(), Known { lease: lease.clone(), since });
         }
+    }
+
+    /// Notes a lease as it was read. One's own, of which others may have counted for long, is not believed in any longer
+    /// for that: only a renewal tells when it began.
+    fn note_read(&self, name: &str, lease: &Lease) {
+        let now = Instant::now();
+        let since = match self.known(name) {
+            _ if lease.holder != self.holder => now,
+            Some(known) if known.lease.holder == self.holder => known.since,
+            _ => now.checked_sub(self.after.unwrap_or_default()).unwrap_or(now),
+        };
+        self.note(name, lease, since);
     }
 
     fn known(&self, name: &str) -> Option<Known> {
@@ -154,7 +155,7 @@ impl Leases {
             return Ok(numbers().take(lanes.max(1)).map(Slot).collect());
         }
         for (name, lease) in store.leases().await? {
-            self.note(&name, &lease, Instant::now());
+            self.note_read(&name, &lease);
         }
         let mut slots = Vec::new();
         for number in numbers() {
@@ -213,7 +214,7 @@ impl Engine {
             match looked {
                 Some(Ok(leases)) => {
                     for (name, lease) in leases {
-                        self.leases.note(&name, &lease, Instant::now());
+                        self.leases.note_read(&name, &lease);
                     }
                 }
                 Some(Err(error)) => {
@@ -291,16 +292,34 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lease_is_believed_in_until_others_may_take_it() {
         let leases = gateway(1);
-        assert_eq!(leases.holding("work"), Holding::Not);
+        assert_eq!(leases.holding("work"), Holds::No);
         let own = leases.holder.clone();
         leases.note("work", &lease(&own, 3, 0), Instant::now());
-        assert_eq!(leases.holding("work"), Holding::Held(Fence { name: "work".to_owned(), token: 3 }));
+        assert_eq!(leases.holding("work"), Holds::Under(Fence { name: "work".to_owned(), token: 3 }));
         tokio::time::advance(AFTER).await;
-        assert_eq!(leases.holding("work"), Holding::Not, "others take it over by now");
+        assert_eq!(leases.holding("work"), Holds::No, "others take it over by now");
         leases.note("work", &lease(&own, 3, 1), Instant::now());
-        assert!(matches!(leases.holding("work"), Holding::Held(_)));
+        assert!(matches!(leases.holding("work"), Holds::Under(_)));
         leases.note("work", &lease("other", 4, 0), Instant::now());
-        assert_eq!(leases.holding("work"), Holding::Not);
+        assert_eq!(leases.holding("work"), Holds::No);
+    }
+
+    /// The answer to a renewal is lost, and the next look finds it written: others may have counted on from then.
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_read_is_believed_in_no_longer_for_that() {
+        let leases = gateway(1);
+        let own = leases.holder.clone();
+        leases.note_read("work", &lease(&own, 3, 0));
+        assert_eq!(leases.holding("work"), Holds::No, "taken, nobody knows when");
+        leases.note("work", &lease(&own, 3, 1), Instant::now());
+        tokio::time::advance(AFTER / 2).await;
+        leases.note_read("work", &lease(&own, 3, 2));
+        assert!(matches!(leases.holding("work"), Holds::Under(_)));
+        assert_eq!(leases.due("work", true).and_then(|due| due.seen), Some(lease(&own, 3, 2)));
+        tokio::time::advance(AFTER / 2).await;
+        assert_eq!(leases.holding("work"), Holds::No);
+        leases.note_read("work", &lease("other", 4, 0));
+        assert_eq!(leases.holding("work"), Holds::No);
     }
 
     #[tokio::test(start_paused = true)]
@@ -327,7 +346,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_is_alone_holds_everything() {
         let leases = Leases::new(&Ids::seeded(1), None);
-        assert_eq!(leases.holding("work"), Holding::Alone);
+        assert_eq!(leases.holding("work"), Holds::Alone);
         assert!(leases.due("work", true).is_none());
     }
 }

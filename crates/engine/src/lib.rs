@@ -275,7 +275,7 @@ impl Engine {
     async fn forget_batches(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(limits::prune_interval);
         while self.stopping.run_until_cancelled(ticks.tick()).await.is_some() {
-            if self.leases.holding(leases::HOUSEKEEPING) == leases::Holding::Not {
+            if self.leases.holding(leases::HOUSEKEEPING) == bank::Holds::No {
                 continue;
             }
             let kept_from = self.clock.now().minus(limits::batch_ids_kept);

@@ -15,11 +15,10 @@
 use crate::{
     Engine, StartError,
     admission::{Admission, Admitted},
-    leases::{self, Holding},
-    limits,
+    leases, limits,
     settle::Known,
 };
-use bank::{Bank, PaymentRequest, Question, SendBefore, StatusOutcome};
+use bank::{Bank, Holds, PaymentRequest, Question, SendBefore, StatusOutcome};
 use domain::{
     Accepted, Command, Fence, Invoice, InvoiceNumber, NotPaidProof, PartnerId, Rejection, State, Timestamp,
     UpstreamId,
@@ -281,9 +280,9 @@ impl Engine {
     /// young payments to whoever began them.
     async fn scan(&self, upstream: UpstreamId, bank: &dyn Bank, cases: &mut Cases) {
         let (fence, left_alone_for) = match self.leases.holding(&leases::resolver(upstream)) {
-            Holding::Alone => (None, Duration::ZERO),
-            Holding::Held(fence) => (Some(fence), self.own_for(bank)),
-            Holding::Not => return cases.retain_under(None),
+            Holds::Alone => (None, Duration::ZERO),
+            Holds::Under(fence) => (Some(fence), self.own_for(bank)),
+            Holds::No => return cases.retain_under(None),
         };
         cases.retain_under(fence.as_ref());
         let read = each_open(self.store.as_ref(), |invoice| {
@@ -359,7 +358,7 @@ impl Engine {
             let is_others = case.fence.is_none()
                 && age > self.own_for(bank.as_ref())
                 && asked_instant >= not_before
-                && self.leases.holding(&leases::resolver(facts.upstream)) == Holding::Not;
+                && self.leases.holding(&leases::resolver(facts.upstream)) == Holds::No;
             let question = bank.profile().question;
             return if is_others { Asked::Done } else { Asked::Open(self.next(case, question)) };
         };
