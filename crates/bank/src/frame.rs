@@ -5,7 +5,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::Deserialize;
-use tokio_util::codec::{Decoder, Encoder};
+use tokio_util::codec::Decoder;
 
 /// How the length stands before each message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -149,14 +149,6 @@ impl Decoder for Frame {
     }
 }
 
-impl Encoder<&[u8]> for Frame {
-    type Error = FrameError;
-
-    fn encode(&mut self, message: &[u8], out: &mut BytesMut) -> Result<(), FrameError> {
-        self.put(message, out)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,7 +184,7 @@ mod tests {
         for (mut frame, wire) in frames() {
             assert_eq!(frame.flaw(), None);
             let mut out = BytesMut::new();
-            frame.encode(b"abc", &mut out).unwrap();
+            frame.put(b"abc", &mut out).unwrap();
             assert_eq!(out, wire, "{frame:?}");
             out.extend_from_slice(wire);
             let mut buffer = BytesMut::new();

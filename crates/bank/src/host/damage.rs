@@ -127,7 +127,7 @@ mod tests {
                 .with(Value::Trace, "000123")
                 .with(Value::Terminal, "ESAM0001")
                 .with(Value::SettlementDate, "1125");
-            let request = profile.request(Operation::SignOn, &values, false).unwrap();
+            let request = profile.compose(Operation::SignOn, &values, false).unwrap();
             let answer = profile.answer(Operation::SignOn, &request, "00", &values).unwrap();
             let mut good = Vec::new();
             profile.spec.encode(&answer, &mut good).unwrap();

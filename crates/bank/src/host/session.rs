@@ -63,7 +63,7 @@ impl Host {
         values.set_settlement_date(date);
         values.set(Value::Trace, format!("{:06}", self.next_trace.fetch_add(1, Relaxed) % 1_000_000));
         values.set(Value::Terminal, locked(&connection.terminal).as_deref().unwrap_or(OWN_TERMINAL));
-        if let Ok(message) = self.profile.request(Operation::CutOver, &values, false) {
+        if let Ok(message) = self.profile.compose(Operation::CutOver, &values, false) {
             connection.send(Outgoing::Message(message), None);
         }
     }

@@ -122,7 +122,7 @@ fn denied(answer: &Answer, amount: Option<Rupiah>) -> Result<(), Unknown> {
 
 /// The amount is the answer's own, so that whoever asked can compare it; all else was echoed.
 fn paid(values: &Values, identity: &str) -> Result<Paid, Unknown> {
-    let trace = identity.split('-').nth(1).unwrap_or_default();
+    let trace = LineProfile::trace_of_identity(identity).unwrap_or_default();
     Ok(Paid {
         identity: identity.to_owned(),
         amount: values.rupiah(Value::Amount).map_err(malformed)?,

@@ -364,7 +364,7 @@ mod tests {
                 .with(Value::Transmission, "1125052229")
                 .with(Value::Trace, trace)
                 .with(Value::Terminal, "ESAM0001");
-            self.profile.request(Operation::Echo, &values, false).unwrap()
+            self.profile.compose(Operation::Echo, &values, false).unwrap()
         }
 
         fn register(&self, trace: &str) -> Option<(Ticket, oneshot::Receiver<Ended>)> {

@@ -113,7 +113,7 @@ impl Traces {
             stock.blocks.push_back(block.first..block.first + i64::from(block.count));
             let of_terminal =
                 |identity: &&String| LineProfile::terminal_of_identity(identity) == Some(self.terminal);
-            let trace = |identity: &String| identity.split('-').nth(1)?.parse().ok();
+            let trace = |identity: &String| LineProfile::trace_of_identity(identity)?.parse().ok();
             stock.open = block.open.iter().filter(of_terminal).filter_map(trace).collect();
         }
     }

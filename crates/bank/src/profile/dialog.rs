@@ -65,12 +65,7 @@ impl LineProfile {
         self.dialogs.get(&operation).ok_or(Unfit::NoMessage(operation.name()))
     }
 
-    /// A request, for the first time or again, of which it is known that the spec can write it.
-    pub fn request(&self, operation: Operation, values: &Values, is_repeat: bool) -> Result<Message, Unfit> {
-        self.fits(self.compose(operation, values, is_repeat)?)
-    }
-
-    /// A request that may turn out not to fit the spec when it is written.
+    /// A request, for the first time or again. It may turn out not to fit the spec when it is written.
     pub fn compose(&self, operation: Operation, values: &Values, is_repeat: bool) -> Result<Message, Unfit> {
         let dialog = self.dialog(operation)?;
         let mti = if is_repeat { dialog.mti.repeat() } else { dialog.mti };
@@ -106,12 +101,6 @@ impl LineProfile {
                 message.set(path.clone(), &text);
             }
         }
-        Ok(message)
-    }
-
-    /// Finds before it is sent what the spec would refuse.
-    fn fits(&self, message: Message) -> Result<Message, Unfit> {
-        self.spec.encode(&message, &mut Vec::new())?;
         Ok(message)
     }
 

@@ -219,15 +219,19 @@ impl LineProfile {
     /// that one can watch.
     pub fn builtin(name: &str) -> Option<Self> {
         if name == "demo" {
-            return Some(Self {
-                name: name.to_owned(),
-                answer_timeout: Duration::from_secs(2),
-                horizon: Duration::from_secs(4),
-                ..Self::builtin(BUILTIN[0].0)?
-            });
+            let example = Self::builtin(BUILTIN[0].0)?;
+            let echo_after = example.echo_after;
+            let watched = example.with_times(Duration::from_secs(2), Duration::from_secs(4), echo_after);
+            return Some(Self { name: name.to_owned(), ..watched });
         }
         let (_, text) = BUILTIN.iter().find(|(known, _)| *known == name)?;
         Some(Self::from_toml(text).expect("the shipped profiles are tested"))
+    }
+
+    /// The same with other times, for those who cannot wait.
+    #[must_use]
+    pub fn with_times(self, answer_timeout: Duration, horizon: Duration, echo_after: Duration) -> Self {
+        Self { horizon, answer_timeout, echo_after, ..self }
     }
 
     /// The names of the profiles that are shipped.
@@ -346,6 +350,11 @@ impl LineProfile {
                 .with(Value::Terminal, terminal)
                 .with(Value::SettlementDate, settlement),
         )
+    }
+
+    /// The trace number in an identity.
+    pub fn trace_of_identity(identity: &str) -> Option<&str> {
+        identity.split('-').nth(1)
     }
 
     /// The terminal in an identity.

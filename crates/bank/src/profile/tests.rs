@@ -70,7 +70,7 @@ fn every_message_of_every_profile_is_said_and_understood() {
             for is_repeat in [false, true] {
                 let name = format!("{} {operation:?}", profile.name);
                 let request =
-                    over_the_wire(profile, &profile.request(operation, &asked(), is_repeat).unwrap());
+                    over_the_wire(profile, &profile.compose(operation, &asked(), is_repeat).unwrap());
                 assert_eq!(
                     profile.operation_of(&request),
                     Some((operation, Part::Request { is_repeat })),
@@ -110,7 +110,7 @@ fn every_message_of_every_profile_is_said_and_understood() {
 #[test]
 fn a_refused_answer_has_no_bill() {
     for profile in profiles() {
-        let request = profile.request(Operation::Inquiry, &asked(), false).unwrap();
+        let request = profile.compose(Operation::Inquiry, &asked(), false).unwrap();
         let answer = profile.answer(Operation::Inquiry, &request, "14", &Values::new()).unwrap();
         let read =
             profile.read_answer(Operation::Inquiry, &request, &over_the_wire(profile, &answer)).unwrap();
@@ -127,7 +127,7 @@ fn a_refused_answer_has_no_bill() {
 #[test]
 fn an_answer_to_something_else_is_told() {
     for profile in profiles() {
-        let request = profile.request(Operation::Payment, &asked(), false).unwrap();
+        let request = profile.compose(Operation::Payment, &asked(), false).unwrap();
         let good = profile.answer(Operation::Payment, &request, "00", &told()).unwrap();
         let mut other = good.clone();
         other.set(37, "100000000999");
@@ -155,8 +155,11 @@ fn an_answer_to_something_else_is_told() {
 #[test]
 fn what_a_dialect_cannot_say_is_found_before_it_is_sent() {
     for profile in profiles() {
-        let unfit =
-            |values: Values| profile.request(Operation::Payment, &values, false).unwrap_err().to_string();
+        let unfit = |values: Values| {
+            let composed = profile.compose(Operation::Payment, &values, false);
+            let encoded = composed.and_then(|message| Ok(profile.spec.encode(&message, &mut Vec::new())?));
+            encoded.unwrap_err().to_string()
+        };
         assert!(unfit(asked().with(Value::Product, "SAMSAT_BALI")).contains("names no product SAMSAT_BALI"));
         assert!(unfit(asked().with(Value::Trace, "1")).starts_with("field 11: length 1"));
         let mut nameless = Values::new();
@@ -287,11 +290,19 @@ fn a_question_says_which_payment_it_is_about() {
         \"90.transmission\" = \"{original_transmission}\"\n\"90.acquirer\" = \"{institution}\"\n\"90.forwarder\" = \"0\"";
     assert!(text.contains(echo));
     let profile = LineProfile::from_toml(&text.replace(echo, &format!("{echo}\n{original}"))).unwrap();
-    let mut values = asked();
-    for original in [Value::OriginalTrace, Value::OriginalTransmission, Value::OriginalReference] {
-        values = values.without(original);
-    }
-    let advice = over_the_wire(&profile, &profile.request(Operation::Advice, &values, true).unwrap());
+    let values = LineProfile::values_of_identity(&LineProfile::identity(&asked()).unwrap()).unwrap();
+    let values = [
+        Value::Amount,
+        Value::PaymentCode,
+        Value::Nik,
+        Value::Chassis,
+        Value::Product,
+        Value::LocalTime,
+        Value::LocalDate,
+    ]
+    .into_iter()
+    .fold(values, |values, value| values.with(value, asked().get(value).unwrap()));
+    let advice = over_the_wire(&profile, &profile.compose(Operation::Advice, &values, true).unwrap());
     let part = |name| advice.get(Path::part(90, name)).unwrap().to_owned();
     assert_eq!(part("mti"), "0200", "of the payment");
     assert_eq!((part("trace"), part("transmission")), ("000123".to_owned(), "1125052229".to_owned()));
@@ -302,7 +313,7 @@ fn a_question_says_which_payment_it_is_about() {
 #[test]
 fn a_message_of_another_institution_is_not_ours() {
     for profile in profiles() {
-        let mut message = profile.request(Operation::SignOn, &asked(), false).unwrap();
+        let mut message = profile.compose(Operation::SignOn, &asked(), false).unwrap();
         message.set(32, "111");
         let read = profile.read_request(Operation::SignOn, &message);
         assert_eq!(read, Err(Mismatch::Field(Path::from(32))), "{}", profile.name);
@@ -367,7 +378,7 @@ proptest! {
     fn what_is_said_is_understood_whatever_it_is(values in any_values(), is_repeat: bool) {
         for profile in profiles() {
             for operation in Operation::ALL.into_iter().filter(|operation| profile.has(*operation)) {
-                let request = over_the_wire(profile, &profile.request(operation, &values, is_repeat).unwrap());
+                let request = over_the_wire(profile, &profile.compose(operation, &values, is_repeat).unwrap());
                 prop_assert_eq!(profile.operation_of(&request), Some((operation, Part::Request { is_repeat })));
                 let read = profile.read_request(operation, &request).unwrap();
                 let code = profile.codes(operation).next().unwrap_or("00").to_owned();

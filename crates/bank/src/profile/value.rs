@@ -164,13 +164,6 @@ impl Values {
         self
     }
 
-    /// The same without a value.
-    #[must_use]
-    pub fn without(mut self, value: Value) -> Self {
-        self.texts.retain(|(known, _)| *known != value);
-        self
-    }
-
     /// A value's text.
     pub fn get(&self, value: Value) -> Option<&str> {
         self.texts.iter().find(|(known, _)| *known == value).map(|(_, text)| text.as_str())

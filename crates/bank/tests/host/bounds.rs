@@ -41,7 +41,7 @@ async fn a_message_that_cannot_be_read_is_passed_over() {
 async fn whoever_reads_no_answers_is_read_no_further() {
     let bank = Bank::speaking("contoh-37-80").await;
     let mut client = bank.signed_on().await;
-    let inquiry = client.profile.request(Operation::Inquiry, &client.fresh(documented()), false).unwrap();
+    let inquiry = client.profile.compose(Operation::Inquiry, &client.fresh(documented()), false).unwrap();
     let many = client.framed(&inquiry).repeat(1_000);
     let flood = tokio::spawn(async move {
         for _ in 0..200 {

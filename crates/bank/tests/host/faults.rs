@@ -191,7 +191,7 @@ async fn connections_that_close_in_the_answer_before_it_and_in_the_request() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_may_close_before_a_whole_request_was_read() {
     let (bank, mut client, mut bills) = bank(only(|faults| faults.cut_reading = 1.0), 1).await;
-    let payment = client.profile.request(Operation::Payment, &client.fresh(bills.remove(0)), false).unwrap();
+    let payment = client.profile.compose(Operation::Payment, &client.fresh(bills.remove(0)), false).unwrap();
     let mut framed = client.framed(&payment);
     // Beyond any byte at which it closes, and no whole frame.
     framed[..2].copy_from_slice(&[0x0F, 0xFF]);
@@ -257,7 +257,7 @@ async fn connections_are_refused_and_closed_on_demand() {
 async fn what_goes_wrong_follows_from_the_seed() {
     let mut told = Vec::new();
     for seed in [1, 1, 2] {
-        let bank = Bank::with(&crate::kit::text("contoh-37-80"), seed).await;
+        let bank = Bank::with(crate::kit::text("contoh-37-80"), seed).await;
         let mut client = bank.signed_on().await;
         let bills = client.residents(0, 40).await;
         bank.faults(HostFaults {

@@ -55,12 +55,9 @@ impl Clock for TestClock {
     }
 }
 
-/// A shipped profile's text with times for tests.
-pub fn text(name: &str) -> String {
-    let text = LineProfile::builtin_text(name).expect("it is shipped");
-    let timeout = format!("answer_timeout_ms = {}", ANSWER_TIMEOUT.as_millis());
-    let horizon = format!("horizon_ms = {}", HORIZON.as_millis());
-    text.replace("answer_timeout_ms = 30000", &timeout).replace("horizon_ms = 120000", &horizon)
+/// A shipped profile's text.
+pub fn text(name: &str) -> &'static str {
+    LineProfile::builtin_text(name).expect("it is shipped")
 }
 
 /// A bank.
@@ -79,11 +76,13 @@ pub struct Bank {
 
 impl Bank {
     pub async fn speaking(name: &str) -> Self {
-        Self::with(&text(name), 7).await
+        Self::with(text(name), 7).await
     }
 
     pub async fn with(profile: &str, seed: u64) -> Self {
         let profile = LineProfile::from_toml(profile).expect("a good profile");
+        let echo_after = profile.echo_after;
+        let profile = profile.with_times(ANSWER_TIMEOUT, HORIZON, echo_after);
         let directory = TempDir::new().expect("a folder");
         let ledger = directory.path().join("bank.sqlite");
         Self::on(profile, ledger, Some(directory), seed).await
@@ -244,7 +243,7 @@ impl Client {
     }
 
     pub async fn say(&mut self, operation: Operation, values: Values) -> Message {
-        let message = self.profile.request(operation, &self.fresh(values), false).expect("it fits");
+        let message = self.profile.compose(operation, &self.fresh(values), false).expect("it fits");
         self.send(&message).await;
         message
     }
@@ -347,7 +346,7 @@ impl Client {
             values
         };
         let is_repeat = operation != Operation::Status;
-        (operation, self.profile.request(operation, &values, is_repeat).expect("it fits"))
+        (operation, self.profile.compose(operation, &values, is_repeat).expect("it fits"))
     }
 
     /// What the bank says became of a payment.

@@ -1,20 +1,12 @@
 //! What becomes of payments and of questions about them, without faults.
 
+use crate::dialects::reversing;
 use crate::kit::{Bank, HORIZON, documented, test_number, text};
 use bank::{
     host::HostFaults,
     profile::{LineProfile, Meaning, Operation, Value},
 };
 use std::time::Duration;
-
-/// One that reverses, made of the first example.
-fn reversing() -> String {
-    let text = text("contoh-37-80");
-    let advice = text[text.find("[message.advice]").expect("it has an advice")..].to_owned();
-    let reversal = advice.replace("message.advice", "message.reversal").replace("\"0220\"", "\"0400\"");
-    let text = text.replace("ask = \"advice\"", "ask = \"reversal\"");
-    format!("{text}\n{reversal}\n[codes.reversal]\n\"00\" = \"not_paid\"\n")
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_payment_is_taken_once_however_often_it_comes() {
@@ -79,7 +71,7 @@ async fn a_payment_that_was_longer_on_its_way_than_the_horizon_is_dead() {
     let mut client = bank.signed_on().await;
     let bill = client.resident(0).await;
     let values = client.fresh(bill.clone());
-    let payment = client.profile.request(Operation::Payment, &values, false).unwrap();
+    let payment = client.profile.compose(Operation::Payment, &values, false).unwrap();
     bank.clock.put_forward(HORIZON + Duration::from_secs(3));
     client.send(&payment).await;
     client.hears_nothing().await;
@@ -135,7 +127,7 @@ async fn a_reversal_undoes_what_was_paid_and_bars_what_comes_later() {
     client.send(&payment).await;
     client.hears_nothing().await;
 
-    let later = client.profile.request(Operation::Payment, &client.fresh(bill.clone()), false).unwrap();
+    let later = client.profile.compose(Operation::Payment, &client.fresh(bill.clone()), false).unwrap();
     assert_eq!(client.status(&bill, &later).await, Meaning::NotPaid, "before it comes");
     client.send(&later).await;
     client.hears_nothing().await;

@@ -16,7 +16,7 @@ async fn nothing_is_done_before_a_connection_has_signed_on() {
                 assert_ne!(client.meaning(operation, &answer), Meaning::Done, "{name} {operation:?}");
             }
             let payment =
-                client.profile.request(Operation::Payment, &client.fresh(bill.clone()), false).unwrap();
+                client.profile.compose(Operation::Payment, &client.fresh(bill.clone()), false).unwrap();
             assert_eq!(
                 client.status(&bill, &payment).await,
                 Meaning::Unlisted,

@@ -1,6 +1,9 @@
 //! The conversation without incident, and with each of the host's faults.
 
-use crate::kit::{Fixture, Now, PATIENCE};
+use crate::{
+    dialects::reversing,
+    kit::{Fixture, Now, PATIENCE, hasty},
+};
 use bank::{
     Bank, InquiryOutcome, NoPlace, PaymentOutcome, Placing, StatusOutcome, Unknown, host::HostFaults,
     profile::LineProfile,
@@ -268,15 +271,7 @@ async fn an_advice_that_executes_pays_what_never_arrived() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reversal_undoes_a_payment_and_whatever_of_it_is_on_its_way() {
-    let text = LineProfile::builtin_text("contoh-37-80").unwrap();
-    let advice = text[text.find("[message.advice]").unwrap()..].to_owned();
-    let advice = &advice[..advice.find("\n[message.payment]").unwrap_or(advice.len())];
-    let reversal = advice.replace("message.advice", "message.reversal").replace("\"0220\"", "\"0400\"");
-    let text = text
-        .replace("ask = \"advice\"", "ask = \"reversal\"")
-        .replace("answer_timeout_ms = 30000", "answer_timeout_ms = 700");
-    let text = format!("{text}\n{reversal}\n[codes.reversal]\n\"00\" = \"not_paid\"\n\"25\" = \"done\"\n");
-    let f = Fixture::with(LineProfile::from_toml(&text).unwrap()).await;
+    let f = Fixture::with(hasty(LineProfile::from_toml(&reversing()).unwrap())).await;
     let bill = f.resident(0).await;
     f.faults(HostFaults { silent: 1.0, ..HostFaults::default() });
     let (request, outcome) = f.pay(&bill).await;

@@ -65,12 +65,13 @@ impl Desk for TestDesk {
 
 /// A shipped profile with times for tests.
 pub fn profile(name: &str) -> LineProfile {
-    let text = LineProfile::builtin_text(name).expect("the test's own pieces are sound");
-    let text = text.replace("answer_timeout_ms = 30000", "answer_timeout_ms = 700");
-    let text = text
-        .replace("horizon_ms = 120000", "horizon_ms = 1500")
-        .replace("echo_after_ms = 60000", "echo_after_ms = 400");
-    LineProfile::from_toml(&text).expect("the test's own pieces are sound")
+    hasty(LineProfile::builtin(name).expect("it is shipped"))
+}
+
+/// A profile with times for tests.
+pub fn hasty(profile: LineProfile) -> LineProfile {
+    let [answer_timeout, horizon, echo_after] = [700, 1_500, 400].map(Duration::from_millis);
+    profile.with_times(answer_timeout, horizon, echo_after)
 }
 
 pub struct Fixture {

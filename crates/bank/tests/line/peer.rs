@@ -47,13 +47,8 @@ pub const NO_ECHO: Duration = Duration::from_hours(1);
 
 /// A shipped profile that waits for answers so long, and tests a line that was silent for so long.
 pub fn profile(answer_timeout: Duration, echo_after: Duration) -> LineProfile {
-    let text = LineProfile::builtin_text("contoh-37-80").expect("it is shipped");
-    let horizon = answer_timeout * 3;
-    let text = text
-        .replace("answer_timeout_ms = 30000", &format!("answer_timeout_ms = {}", answer_timeout.as_millis()))
-        .replace("horizon_ms = 120000", &format!("horizon_ms = {}", horizon.as_millis()))
-        .replace("echo_after_ms = 60000", &format!("echo_after_ms = {}", echo_after.as_millis()));
-    LineProfile::from_toml(&text).expect("it is a good one")
+    let example = LineProfile::builtin("contoh-37-80").expect("it is shipped");
+    example.with_times(answer_timeout, answer_timeout * 3, echo_after)
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -196,7 +191,7 @@ impl Connection {
 
     /// Asks the gateway something about the session, and returns its answer.
     pub async fn ask(&mut self, operation: Operation, values: &Values) -> Message {
-        let request = self.profile.request(operation, values, false).expect("it fits");
+        let request = self.profile.compose(operation, values, false).expect("it fits");
         self.send(&request).await;
         let frame = soon("an answer", self.frames.next()).await.expect("an answer").expect("a frame");
         self.profile.spec.decode(&frame).expect("it fits")

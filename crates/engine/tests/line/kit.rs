@@ -40,12 +40,8 @@ const ENVIRONMENT: Environment = Environment::Sandbox;
 
 /// A shipped profile with times for tests.
 pub fn profile(name: &str) -> LineProfile {
-    let text = LineProfile::builtin_text(name).expect("it is shipped");
-    let text = text
-        .replace("answer_timeout_ms = 30000", "answer_timeout_ms = 800")
-        .replace("horizon_ms = 120000", "horizon_ms = 2500")
-        .replace("echo_after_ms = 60000", "echo_after_ms = 1000");
-    LineProfile::from_toml(&text).expect("it is a good one")
+    let [answer_timeout, horizon, echo_after] = [800, 2_500, 1_000].map(Duration::from_millis);
+    LineProfile::builtin(name).expect("it is shipped").with_times(answer_timeout, horizon, echo_after)
 }
 
 /// A bank of its own at the other end of a line.

@@ -5,7 +5,7 @@
 //! ```
 
 use crate::commands::rfc3339;
-use bank::{host::Host, simulator::LedgerPayment};
+use bank::{host::Host, profile::LineProfile, simulator::LedgerPayment};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, service::service_fn};
@@ -106,7 +106,7 @@ pub(super) fn payment_json(payment: &LedgerPayment) -> Value {
         "payment_code": payment.payment_code,
         "amount_rupiah": payment.amount,
         "reference_number": payment.receipt.reference_number,
-        "trace_number": payment.identity.split('-').nth(1),
+        "trace_number": LineProfile::trace_of_identity(&payment.identity),
         "reversed": payment.generation < 0,
         "generation": payment.generation,
         "paid_at": rfc3339(payment.paid_at),
