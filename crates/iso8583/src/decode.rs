@@ -171,13 +171,8 @@ fn read_field(
             if !field.layouts.is_empty() {
                 return read_parts(number, field, bytes, start, message);
             }
-            let value = pad.map_or(bytes, |pad| pad.stripped(bytes));
-            let is_blank = value.is_empty() && pad == Some(Pad::Spaces);
-            // Zeros on the left are digits, and spaces on the right are beyond the value.
-            if let Some(strange) = kind.strange(value).filter(|_| !is_blank) {
-                let skipped = if pad == Some(Pad::Zeros) { bytes.len() - value.len() } else { 0 };
-                return Err(here(start + skipped + strange, Rule::Character(kind)));
-            }
+            let value =
+                unpadded(kind, pad, bytes).map_err(|strange| here(start + strange, Rule::Character(kind)))?;
             message.set_bytes(number, value);
         }
         Encoding::Hex => {
@@ -212,6 +207,17 @@ fn read_field(
         }
     }
     Ok(())
+}
+
+/// A value without what fills its place; the error is where a character is none of its kind.
+fn unpadded(kind: Kind, pad: Option<Pad>, bytes: &[u8]) -> Result<&[u8], usize> {
+    let value = pad.map_or(bytes, |pad| pad.stripped(bytes));
+    if value.is_empty() && pad == Some(Pad::Spaces) {
+        return Ok(value);
+    }
+    // Zeros on the left are digits, and spaces on the right are beyond the value.
+    let skipped = if pad == Some(Pad::Zeros) { bytes.len() - value.len() } else { 0 };
+    kind.strange(value).map_or(Ok(value), |strange| Err(skipped + strange))
 }
 
 fn pairs(mut halves: impl Iterator<Item = u8>) -> impl Iterator<Item = (u8, u8)> {
@@ -259,12 +265,8 @@ fn read_columns(
             return Err(here(at, Rule::WithinColumn));
         }
         let column = &bytes[at..at + part.length];
-        let value = part.pad.map_or(column, |pad| pad.stripped(column));
-        let is_blank = value.is_empty() && part.pad == Some(Pad::Spaces);
-        if let Some(strange) = part.kind.strange(value).filter(|_| !is_blank) {
-            let skipped = if part.pad == Some(Pad::Zeros) { column.len() - value.len() } else { 0 };
-            return Err(here(at + skipped + strange, Rule::Character(part.kind)));
-        }
+        let value = unpadded(part.kind, part.pad, column)
+            .map_err(|strange| here(at + strange, Rule::Character(part.kind)))?;
         message.push_part(number, &part.name, value);
         at += part.length;
     }

@@ -1,5 +1,10 @@
-//! What fuzzing found worth keeping, replayed: bytes against every spec, and texts as specs. It must stay as it was said
+//! What fuzzing found worth keeping, replayed: bytes against every spec, messages, and texts as specs. It must stay as it was said
 //! to be: no panic, and whatever decodes encodes to the same bytes.
+
+#[path = "../fuzz/fuzz_targets/damage.rs"]
+mod damage;
+#[path = "../fuzz/fuzz_targets/specs.rs"]
+mod specs;
 
 use iso8583::{Mti, Spec};
 use std::{fs, path::Path};
@@ -10,19 +15,14 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
     entries.map(|entry| fs::read(entry.expect("it was listed").path()).expect("a seed is a file")).collect()
 }
 
-fn specs() -> Vec<Spec> {
-    let builtin = Spec::builtin_names().map(|name| Spec::builtin(name).expect("it is shipped").clone());
-    let packed = Spec::from_toml(include_str!("packed.toml")).expect("the other tests read it as well");
-    builtin.chain([packed]).collect()
-}
-
 #[test]
 fn bytes_that_were_found_decode_to_themselves_or_not_at_all() {
     let (mut decoded, mut refused) = (0, 0);
     for seed in seeds("decode") {
         // The first byte chose a spec.
         let bytes = seed.get(1..).unwrap_or_default();
-        for spec in specs() {
+        for which in 0..=Spec::builtin_names().count() {
+            let spec = specs::pick(u8::try_from(which).expect("there are few"));
             match spec.decode(bytes) {
                 Ok(message) => {
                     let mut again = Vec::new();
@@ -39,6 +39,15 @@ fn bytes_that_were_found_decode_to_themselves_or_not_at_all() {
         }
     }
     assert!(decoded > 20 && refused > 200, "the seeds are of use: {decoded} decoded, {refused} refused");
+}
+
+#[test]
+fn messages_that_were_found_are_read_back_and_damage_is_no_other_message() {
+    let seeds = seeds("roundtrip");
+    assert!(seeds.len() > 50, "{} seeds", seeds.len());
+    for seed in seeds {
+        damage::holds(&seed);
+    }
 }
 
 #[test]
