@@ -304,19 +304,27 @@ pub trait Bank: Send + Sync + 'static {
     fn profile(&self) -> &Profile;
 
     /// The bank's business day at this moment.
-    fn business_date(&self, now: Timestamp) -> BusinessDate;
+    fn business_date(&self, now: Timestamp) -> BusinessDate {
+        now.date_in_jakarta()
+    }
 
     /// Begins to work for a gateway: connects, signs on. Called once, before anything is asked.
-    fn open(&self, desk: Arc<dyn Desk>);
+    fn open(&self, _desk: Arc<dyn Desk>) {}
 
     /// Ends in good order: signs off, disconnects.
-    fn close(&self) -> BoxFuture<'_, ()>;
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 
     /// The terminals that several gateways share out; none for an upstream without.
-    fn terminals(&self) -> Terminals;
+    fn terminals(&self) -> Terminals {
+        Terminals::default()
+    }
 
     /// How its lines stand.
-    fn lines(&self) -> Vec<LineState>;
+    fn lines(&self) -> Vec<LineState> {
+        Vec::new()
+    }
 
     /// Takes a place on the line, at once or not at all.
     fn place(&self, payment: Placing<'_>) -> Result<Place, NoPlace>;
@@ -329,7 +337,9 @@ pub trait Bank: Send + Sync + 'static {
     fn pay(&self, place: Place, request: PaymentRequest) -> BoxFuture<'_, PaymentOutcome>;
 
     /// Whether a question about a payment would leave now; asked before it is written down that one does.
-    fn can_ask(&self, identity: &str) -> bool;
+    fn can_ask(&self, _identity: &str) -> bool {
+        true
+    }
 
     /// Asks what became of a payment, by its identity. Whether that may carry it out, or undo it, says
     /// [`Profile::question`]. Answers within the profile's `answer_timeout`.

@@ -29,16 +29,14 @@ pub use settings::RelaySettings;
 
 use crate::{
     Bank, Desk, InquiryOutcome, InquiryRequest, LateAnswer, LineState, NoPlace, PaymentOutcome,
-    PaymentRequest, Place, Placing, Profile, Question, SendBefore, StatusOutcome, Terminals, Unknown,
+    PaymentRequest, Place, Placing, Profile, Question, SendBefore, StatusOutcome, Unknown,
     breaker::Breaker,
     report::{Count, PUBLISH, Report},
     sending::horizon_from_send_before,
 };
 use account::{Account, PRODUCTS_KEPT};
 use connection::NotSent;
-use domain::{
-    BusinessDate, Clock, InvoiceNumber, Reason, Secret, Timestamp, money::grouped, record::IncidentKind,
-};
+use domain::{Clock, InvoiceNumber, Reason, Secret, money::grouped, record::IncidentKind};
 use futures::future::BoxFuture;
 use mapping::Judged;
 use reasons::Refusals;
@@ -361,10 +359,6 @@ impl Bank for Relay {
         &self.profile
     }
 
-    fn business_date(&self, now: Timestamp) -> BusinessDate {
-        now.date_in_jakarta()
-    }
-
     fn open(&self, desk: Arc<dyn Desk>) {
         if self.core.desk.set(desk).is_err() {
             return;
@@ -385,10 +379,6 @@ impl Bank for Relay {
             self.watching.wait().await;
             self.core.wire.close();
         })
-    }
-
-    fn terminals(&self) -> Terminals {
-        Terminals::default()
     }
 
     fn lines(&self) -> Vec<LineState> {
@@ -420,10 +410,6 @@ impl Bank for Relay {
     fn pay(&self, place: Place, request: PaymentRequest) -> BoxFuture<'_, PaymentOutcome> {
         let core = Arc::clone(&self.core);
         in_a_task(async move { core.pay(request, place.permit).await }, PaymentOutcome::Unknown)
-    }
-
-    fn can_ask(&self, _identity: &str) -> bool {
-        true
     }
 
     fn status(&self, request: PaymentRequest) -> BoxFuture<'_, StatusOutcome> {

@@ -29,10 +29,10 @@ use crate::core_banking::{
     scenarios::{Answer, Arrival, AtBank, Inquiry, Payment, Status},
 };
 use crate::{
-    Bank, Desk, InquiryOutcome, InquiryRequest, LATE_ANSWERS_MAX, LateAnswer, LineState, NoPlace, Paid,
-    PaymentOutcome, PaymentRequest, Place, Placing, Profile, Question, StatusOutcome, Terminals, Unknown,
+    Bank, InquiryOutcome, InquiryRequest, LATE_ANSWERS_MAX, LateAnswer, LineState, NoPlace, Paid,
+    PaymentOutcome, PaymentRequest, Place, Placing, Profile, Question, StatusOutcome, Unknown,
 };
-use domain::{BusinessDate, Clock, InvoiceNumber, Rupiah, Timestamp, UpstreamTerms};
+use domain::{Clock, InvoiceNumber, Rupiah, UpstreamTerms};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -186,20 +186,6 @@ impl Bank for Simulator {
         &self.core.profile
     }
 
-    fn business_date(&self, now: Timestamp) -> BusinessDate {
-        now.date_in_jakarta()
-    }
-
-    fn open(&self, _desk: Arc<dyn Desk>) {}
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(std::future::ready(()))
-    }
-
-    fn terminals(&self) -> Terminals {
-        Terminals::default()
-    }
-
     fn lines(&self) -> Vec<LineState> {
         let is_up = !self.core.bank.is_broken();
         let state = if is_up { "in this process" } else { "its ledger is broken" };
@@ -232,10 +218,6 @@ impl Bank for Simulator {
 
     fn pay(&self, place: Place, request: PaymentRequest) -> BoxFuture<'_, PaymentOutcome> {
         Box::pin(Arc::clone(&self.core).pay(place.permit, request))
-    }
-
-    fn can_ask(&self, _identity: &str) -> bool {
-        true
     }
 
     fn status(&self, request: PaymentRequest) -> BoxFuture<'_, StatusOutcome> {

@@ -2,7 +2,10 @@
 
 use super::{scenarios::Finally, *};
 use crate::SendBefore;
-use domain::{Bill, ChassisNumber, Nik, PaymentCode, ProductCode, Reason, Refusal, invoice::BankReceipt};
+use domain::{
+    Bill, BusinessDate, ChassisNumber, Nik, PaymentCode, ProductCode, Reason, Refusal, Timestamp,
+    invoice::BankReceipt,
+};
 use std::{collections::BTreeSet, path::Path};
 
 /// Follows tokio's clock, which tests advance.

@@ -4,13 +4,13 @@
 use engine::{
     Engine, Ids, Settings, Upstream,
     bank::{
-        Bank, Desk, InquiryOutcome, InquiryRequest, LateAnswer, LineState, NoPlace, Paid, PaymentOutcome,
-        PaymentRequest, Place, Placing, Profile, Question, StatusOutcome, Terminals,
+        Bank, InquiryOutcome, InquiryRequest, LateAnswer, NoPlace, Paid, PaymentOutcome, PaymentRequest,
+        Place, Placing, Profile, Question, StatusOutcome,
     },
     domain::{
-        Accepted, AgentCode, Bill, BusinessDate, Clock, Command, Environment, InvoiceNumber, PartnerId,
-        PaymentCode, Product, ProductCode, Reason, Refusal, Rupiah, Secret, State, Taxes, Timestamp,
-        UpstreamTerms, Username,
+        Accepted, AgentCode, Bill, Clock, Command, Environment, InvoiceNumber, PartnerId, PaymentCode,
+        Product, ProductCode, Reason, Refusal, Rupiah, Secret, State, Taxes, Timestamp, UpstreamTerms,
+        Username,
         command::{AddPartner, PartnerChange, TopUp},
         invoice::BankReceipt,
     },
@@ -119,24 +119,6 @@ impl Bank for StubBank {
         &self.profile
     }
 
-    fn business_date(&self, now: Timestamp) -> BusinessDate {
-        now.date_in_jakarta()
-    }
-
-    fn open(&self, _desk: Arc<dyn Desk>) {}
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(std::future::ready(()))
-    }
-
-    fn terminals(&self) -> Terminals {
-        Terminals::default()
-    }
-
-    fn lines(&self) -> Vec<LineState> {
-        Vec::new()
-    }
-
     fn place(&self, payment: Placing<'_>) -> Result<Place, NoPlace> {
         let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| NoPlace::Full)?;
         Ok(Place { identity: payment.invoice.to_string(), permit, fence: None })
@@ -175,10 +157,6 @@ impl Bank for StubBank {
                 }
             }
         })
-    }
-
-    fn can_ask(&self, _identity: &str) -> bool {
-        true
     }
 
     fn status(&self, _request: PaymentRequest) -> BoxFuture<'_, StatusOutcome> {

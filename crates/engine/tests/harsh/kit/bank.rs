@@ -5,12 +5,12 @@
 
 use super::{clock::TestClock, steps::Steps};
 use bank::{
-    Bank, Desk, InquiryOutcome, InquiryRequest, LateAnswer, LineState, NoPlace, Paid, PaymentOutcome,
-    PaymentRequest, Place, Placing, Profile, StatusOutcome, Terminals, Unknown,
+    Bank, InquiryOutcome, InquiryRequest, LateAnswer, NoPlace, Paid, PaymentOutcome, PaymentRequest, Place,
+    Placing, Profile, StatusOutcome, Unknown,
 };
 use domain::{
-    Bill, BusinessDate, Clock, InvoiceNumber, PaymentCode, Reason, Refusal, Rupiah, Secret, State, Taxes,
-    Timestamp, UpstreamTerms, invoice::BankReceipt,
+    Bill, Clock, InvoiceNumber, PaymentCode, Reason, Refusal, Rupiah, Secret, State, Taxes, Timestamp,
+    UpstreamTerms, invoice::BankReceipt,
 };
 use engine::{bank, domain, store};
 use futures::future::BoxFuture;
@@ -356,24 +356,6 @@ impl ScriptedBank {
 impl Bank for ScriptedBank {
     fn profile(&self) -> &Profile {
         &self.profile
-    }
-
-    fn business_date(&self, now: Timestamp) -> BusinessDate {
-        now.date_in_jakarta()
-    }
-
-    fn open(&self, _desk: Arc<dyn Desk>) {}
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(std::future::ready(()))
-    }
-
-    fn terminals(&self) -> Terminals {
-        Terminals::default()
-    }
-
-    fn lines(&self) -> Vec<LineState> {
-        Vec::new()
     }
 
     fn place(&self, payment: Placing<'_>) -> Result<Place, NoPlace> {
