@@ -1,7 +1,7 @@
 //! The bank host, from the other end of a real TCP connection on loopback.
 
 mod bounds;
-#[path = "../dialects/mod.rs"]
+#[path = "../line/dialects.rs"]
 mod dialects;
 mod faults;
 mod kit;
