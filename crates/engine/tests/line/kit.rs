@@ -8,7 +8,8 @@ use bank::{
 };
 use domain::{
     Account, AgentCode, ChassisNumber, Clock, Environment, Invoice, InvoiceNumber, Nik, Partner, Product,
-    ProductCode, Reason, Rupiah, Secret, State, Username, command::AddPartner, record::IncidentKind,
+    ProductCode, Reason, Rupiah, Secret, State, Timestamp, Username, command::AddPartner,
+    record::IncidentKind,
 };
 use engine::{
     Engine, Ids, Inquiry, Refused, Settings, SystemClock, Upstream, View, bank, domain, operate::Operations,
@@ -18,7 +19,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -47,6 +48,8 @@ pub fn profile(name: &str) -> LineProfile {
 /// A bank of its own at the other end of a line.
 pub struct BankHost {
     pub host: Arc<Host>,
+    /// Of the bank and of the gateways that ask it.
+    pub clock: SetClock,
     pub profile: LineProfile,
     address: SocketAddr,
     stop: CancellationToken,
@@ -59,14 +62,15 @@ impl BankHost {
         let profile = profile(profile_name);
         let path = folder.path().join("bank.sqlite");
         let faults = (HostFaults::default(), 7);
-        let host = Host::open(profile.clone(), &path, 1_000_000, faults, Arc::new(SystemClock));
+        let clock = SetClock::default();
+        let host = Host::open(profile.clone(), &path, 1_000_000, faults, Arc::new(clock.clone()));
         let host = host.expect("the bank opens");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("it is bound");
         let stop = CancellationToken::new();
         let (serving, stopping) = (Arc::clone(&host), stop.clone());
         tokio::spawn(async move { serving.serve(listener, stopping).await });
-        Self { host, profile, address, stop, _folder: folder }
+        Self { host, clock, profile, address, stop, _folder: folder }
     }
 
     pub fn faults(&self, faults: HostFaults) {
@@ -87,7 +91,7 @@ impl BankHost {
         });
         let settings =
             LineSettings { profile: String::new(), in_flight_max: 64, lines_held: 1, line: line.collect() };
-        let bank = Iso8583Bank::new("bank", self.profile.clone(), settings, Arc::new(SystemClock));
+        let bank = Iso8583Bank::new("bank", self.profile.clone(), settings, Arc::new(self.clock.clone()));
         bank.expect("good settings")
     }
 }
@@ -104,6 +108,22 @@ pub struct World {
     terminals: &'static [&'static str],
     pub partner: Arc<Partner>,
     pub engine: Arc<Engine>,
+}
+
+/// The system's clock, and how far a test has put it forward. Milliseconds.
+#[derive(Clone, Debug, Default)]
+pub struct SetClock(Arc<AtomicI64>);
+
+impl SetClock {
+    pub fn put_forward(&self, hours: i64) {
+        self.0.fetch_add(hours * 3_600_000, Relaxed);
+    }
+}
+
+impl Clock for SetClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(SystemClock.now().as_millis() + self.0.load(Relaxed))
+    }
 }
 
 static SEEDS: AtomicU64 = AtomicU64::new(1);
@@ -287,7 +307,7 @@ async fn start(
         .iter()
         .enumerate()
         .map(|(place, host)| Upstream { name: format!("bank{place}"), bank: host.lines(terminals) });
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clock: Arc<dyn Clock> = Arc::new(hosts[0].clock.clone());
     let engine = Engine::start(settings, Arc::new(model.clone()), upstreams.collect(), clock, ids()).await;
     engine.expect("the gateway starts")
 }

@@ -4,7 +4,7 @@ use crate::kit::{BankHost, World, until};
 use ::engine::bank::{host::HostFaults, profile::LineProfile};
 use engine::{
     Engine,
-    domain::{NotPaidProof, Reason, State, record::IncidentKind},
+    domain::{InvoiceNumber, NotPaidProof, Reason, State, record::IncidentKind},
 };
 use std::time::Duration;
 use tokio::time::Instant;
@@ -301,4 +301,68 @@ async fn gateways_on_one_store_share_the_lines_out() {
     assert_ne!(identities[0].split('-').nth(1), identities[1].split('-').nth(1), "numbers are counted on");
     world.must_agree_with(&host, &[number, another]).await;
     second.shut_down(Instant::now()).await;
+}
+
+/// The clock of the gateway and of the bank moves between a payment and its answer.
+async fn with_the_clock_moved(hours: i64, fault: &str) -> (BankHost, World, InvoiceNumber) {
+    let host = BankHost::open("contoh-37-80").await;
+    let world = World::with(&[&host]).await;
+    let (number, _) = world.resident(0, 0).await;
+    let befallen = host.host.state().faults;
+    host.faults(faults(fault));
+    let moving = async {
+        until("it is befallen", async || host.host.state().faults > befallen).await;
+        host.clock.put_forward(hours);
+    };
+    let (answer, ()) = futures::join!(world.pay(number), moving);
+    assert_eq!(answer, Ok("PENDING"), "{fault}");
+    (host, world, number)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_of_the_day_before_settles_its_own_payment() {
+    // The questions' answers are late as well.
+    let (host, world, number) = with_the_clock_moved(24, "late").await;
+    assert_eq!(world.finally(number).await, "CONFIRM");
+    host.faults(HostFaults::default());
+    let (other, _) = world.resident(0, 100).await;
+    assert_eq!(world.pay(other).await, Ok("CONFIRM"), "of the new day");
+    world.must_agree_with(&host, &[number, other]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_put_forward_shortens_no_horizon() {
+    for (fault, ends) in [("near_horizon", "CONFIRM"), ("lost", "REFUND")] {
+        let began = Instant::now();
+        let (host, world, number) = with_the_clock_moved(1, fault).await;
+        host.faults(HostFaults::default());
+        assert_eq!(world.finally(number).await, ends, "{fault}");
+        assert!(ends != "REFUND" || began.elapsed() >= host.profile.horizon, "{fault}: by no clock");
+        world.must_agree_with(&host, &[number]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_set_back_refunds_nothing_too_early_and_hides_no_payment() {
+    let (host, world, taken) = with_the_clock_moved(-1, "silent").await;
+    host.faults(HostFaults::default());
+    assert_eq!(world.finally(taken).await, "CONFIRM");
+    host.clock.put_forward(1);
+    let (number, _) = world.resident(0, 100).await;
+    let befallen = host.host.state().faults;
+    host.faults(faults("lost"));
+    let setting_back = async {
+        until("it is befallen", async || host.host.state().faults > befallen).await;
+        host.clock.put_forward(-1);
+        host.faults(HostFaults::default());
+    };
+    let (answer, ()) = futures::join!(world.pay(number), setting_back);
+    assert_eq!(answer, Ok("PENDING"));
+    let asked = host.host.state().answered;
+    until("the bank says what it knows", async || host.host.state().answered > asked + 2).await;
+    tokio::time::sleep(host.profile.horizon * 2).await;
+    assert_eq!(world.word(number).await, "PENDING", "by the clock on the wall it is too early");
+    host.clock.put_forward(1);
+    assert_eq!(world.finally(number).await, "REFUND");
+    world.must_agree_with(&host, &[taken, number]).await;
 }

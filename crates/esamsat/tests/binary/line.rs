@@ -78,8 +78,18 @@ impl Bank {
         self.site.json(&["bank-host", "ledger"])
     }
 
-    /// The configuration of a gateway that asks it.
+    /// The configuration of a gateway that asks it, on one line.
     pub(crate) fn configuration(&self) -> String {
+        self.with_lines(&["ESAM0001"])
+    }
+
+    /// The configuration of gateways that share these lines.
+    fn with_lines(&self, terminals: &[&str]) -> String {
+        let line = |terminal: &&str| {
+            let address = self.address;
+            format!("[[upstream.bank.line]]\nterminal = \"{terminal}\"\naddresses = [\"{address}\"]\n")
+        };
+        let lines: String = terminals.iter().map(line).collect();
         format!(
             r#"
 answer_within_ms = 1000
@@ -92,12 +102,8 @@ kind = "iso8583"
 profile = "{}"
 in_flight_max = 128
 
-[[upstream.bank.line]]
-terminal = "ESAM0001"
-addresses = ["{}"]
-"#,
+{lines}"#,
             self.profile.display(),
-            self.address
         )
     }
 }
@@ -241,4 +247,62 @@ fn payments_with_an_advice_that_executes_end_one_to_one() {
 #[test]
 fn payments_with_a_status_inquiry_end_one_to_one() {
     payments_under_faults("contoh-38-50");
+}
+
+/// The line that a gateway has up, if it is one.
+fn line_of(gateway: &Gateway) -> Option<String> {
+    let lines = http::get(gateway.address(), "/lines").ok()?.json();
+    let lines =
+        lines["bank"].as_array()?.iter().filter(|line| line["is_up"] == true).cloned().collect::<Vec<_>>();
+    match &lines[..] {
+        [line] => line["name"].as_str().map(str::to_owned),
+        _ => None,
+    }
+}
+
+/// Two gateways on one PostgreSQL database have a line each at one bank. They are killed in turn, and whoever starts
+/// instead takes the line that is free, once its lease has run out.
+#[test]
+fn gateways_on_one_database_have_a_line_each_and_keep_one_set_of_books() {
+    let seed = seed();
+    let site = Site::shared().furnished(PARTNERS, PASSWORD, OPENING);
+    let bank = Bank::open("contoh-37-80", seed);
+    let configuration = format!("lease_after_ms = 2000\n{}", bank.with_lines(&["ESAM0001", "ESAM0002"]));
+    site.sell(&configuration, "bank");
+    let hall = Hall::with_doors(&site, 2);
+    bank.faults(FAULTS);
+    let gateways = hall.work_while(seed, || {
+        let start = |door: usize| {
+            let gateway = site.serve(&configuration);
+            crate::kit::within(PATIENCE, "it has one line", || line_of(&gateway).is_some());
+            hall.open(door, gateway.address(), true);
+            gateway
+        };
+        let (mut killed, mut kept) = (start(0), start(1));
+        for kill in 0..4 {
+            let door = kill % 2;
+            hall.run_for_answers(100, Duration::from_secs(5));
+            // Under faults, a line may be down just then.
+            if let (Some(one), Some(other)) = (line_of(&killed), line_of(&kept)) {
+                assert_ne!(one, other, "each has its own");
+            }
+            let printed = killed.kill();
+            assert!(!printed.contains("panicked"), "{printed}");
+            hall.shut(door);
+            let next = start(door);
+            (killed, kept) = (kept, next);
+        }
+        hall.run_for_answers(100, Duration::from_secs(5));
+        [killed, kept]
+    });
+    bank.faults("{}");
+    site.settled();
+    site.verify();
+    let mut notes = hall.take_notes();
+    notes.retain(|note| !matches!(&note.said, Said::Refused { reason } if reason == UNREACHABLE));
+    let books = Books::read_all_with(&site, &notes, &bank.payments());
+    assert!(books.count("CONFIRM") > 50);
+    for gateway in gateways {
+        gateway.stop();
+    }
 }
