@@ -48,7 +48,7 @@ pub fn profile(name: &str) -> LineProfile {
 /// A bank of its own at the other end of a line.
 pub struct BankHost {
     pub host: Arc<Host>,
-    /// Of the bank and of the gateways that ask it.
+    /// Of the gateways that ask it.
     pub clock: SetClock,
     pub profile: LineProfile,
     address: SocketAddr,
@@ -63,7 +63,7 @@ impl BankHost {
         let path = folder.path().join("bank.sqlite");
         let faults = (HostFaults::default(), 7);
         let clock = SetClock::default();
-        let host = Host::open(profile.clone(), &path, 1_000_000, faults, Arc::new(clock.clone()));
+        let host = Host::open(profile.clone(), &path, 1_000_000, faults, Arc::new(SystemClock));
         let host = host.expect("the bank opens");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("it is bound");
