@@ -93,7 +93,7 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// Who may read `/metrics` and `/lines`.
+    /// Who may read `/metrics` and `/health/lines`.
     pub metrics_networks: Vec<IpNet>,
     /// Inquiry and pay answer within this time. Milliseconds, at most 54 000.
     pub answer_within_ms: u64,

@@ -30,7 +30,7 @@ pub(crate) fn metrics(face: &Face, client: IpAddr) -> Option<Outcome> {
     is_within(&face.metrics_networks, client).then(|| Outcome::metrics_text((face.render_metrics)()))
 }
 
-/// `GET /lines`, for the operators' networks: how the lines to the banks stand.
+/// `GET /health/lines`, for the operators' networks: how the lines to the banks stand.
 pub(crate) fn lines(face: &Face, client: IpAddr) -> Option<Outcome> {
     is_within(&face.metrics_networks, client).then(|| Outcome::json(&face.engine.lines(), "ok"))
 }

@@ -41,7 +41,7 @@ pub struct Face {
     pub engine: Arc<Engine>,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// Who may read `/metrics` and `/lines`.
+    /// Who may read `/metrics` and `/health/lines`.
     pub metrics_networks: Vec<IpNet>,
     /// Renders the metrics in Prometheus' text format.
     pub render_metrics: Arc<dyn Fn() -> String + Send + Sync>,
@@ -104,7 +104,7 @@ impl Route {
             "/health/live" => Self::Live,
             "/health/ready" => Self::Ready,
             "/metrics" => Self::Metrics,
-            "/lines" => Self::Lines,
+            "/health/lines" => Self::Lines,
             "" => Self::Index,
             _ => Self::Unknown,
         }

@@ -112,7 +112,7 @@ async fn print_lines(config: &Config, status: Status, json: bool) -> anyhow::Res
 }
 
 async fn ask_for_lines(address: SocketAddr) -> anyhow::Result<Bytes> {
-    let (status, body) = ask(address, Method::GET, "/lines", Bytes::new()).await?;
+    let (status, body) = ask(address, Method::GET, "/health/lines", Bytes::new()).await?;
     if !status.is_success() {
         bail!("it answers {status}");
     }

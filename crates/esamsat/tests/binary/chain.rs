@@ -50,7 +50,7 @@ fn three_ledgers_end_alike_with_faults_between_each_pair() {
     let provider = provider_starts(&provider_site, &bank, "127.0.0.1:0");
     let address = provider.address();
     within(PATIENCE, "the provider's line is up", || {
-        http::get(address, "/lines").is_ok_and(|answer| answer.body.contains("\"is_up\":true"))
+        http::get(address, "/health/lines").is_ok_and(|answer| answer.body.contains("\"is_up\":true"))
     });
     let site = Site::with_partners(1, LOGIN.1, 900_000_000);
     fs::write(site.path("sandi"), format!("{}\n", DUMMY.1)).expect("the password is written");

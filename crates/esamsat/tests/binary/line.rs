@@ -118,7 +118,8 @@ fn seed() -> u64 {
 /// Waits until the gateway's line is signed on.
 fn signed_on(gateway: &Gateway) {
     crate::kit::within(PATIENCE, "the line is up", || {
-        http::get(gateway.address(), "/lines").is_ok_and(|answer| answer.body.contains("\"is_up\":true"))
+        http::get(gateway.address(), "/health/lines")
+            .is_ok_and(|answer| answer.body.contains("\"is_up\":true"))
     });
 }
 
@@ -251,7 +252,7 @@ fn payments_with_a_status_inquiry_end_one_to_one() {
 
 /// The line that a gateway has up, if it is one.
 fn line_of(gateway: &Gateway) -> Option<String> {
-    let lines = http::get(gateway.address(), "/lines").ok()?.json();
+    let lines = http::get(gateway.address(), "/health/lines").ok()?.json();
     let lines =
         lines["bank"].as_array()?.iter().filter(|line| line["is_up"] == true).cloned().collect::<Vec<_>>();
     match &lines[..] {
