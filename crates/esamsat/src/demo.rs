@@ -45,7 +45,7 @@ pub async fn run(place: &Place, arguments: Arguments) -> anyhow::Result<()> {
             "--bank does not go with upstreams in the configuration; leave out one of them".to_owned()
         )
     );
-    if arguments.bank.is_some() && place.data.is_none() {
+    if arguments.bank.is_some() && config.data == Config::default().data {
         // The other demo's products are the simulator's.
         config.data = "esamsat-demo-line".into();
     }
