@@ -61,8 +61,8 @@ struct Seen {
     events: BTreeMap<i64, u32>,
     last_event: i64,
     offers: BTreeMap<i64, Offer>,
-    /// The final word that a partner read, and the receipt with it.
-    told: BTreeMap<i64, (&'static str, String)>,
+    /// The final word that a partner read, the receipt with it, and when.
+    told: BTreeMap<i64, (&'static str, String, Duration)>,
     /// When a reservation was handed to the store, when it and the end were committed.
     handed_in: BTreeMap<i64, Duration>,
     begun: BTreeMap<i64, Duration>,
@@ -231,7 +231,7 @@ impl Auditor {
                 seen.ended.insert(number, now);
                 self.record.probe("state: CONFIRM");
                 let bank = self.books.standing(&attempt.identity);
-                if !bank.is_taken {
+                if !bank.is_taken && !bank.has_lied {
                     wrong("CONFIRM, and the bank has not taken it".to_owned());
                 }
                 if bank.may_undo {
@@ -453,7 +453,10 @@ impl Auditor {
                         }
                     }
                     _ => {
-                        if let Some((told, _)) = seen.told.get(number) {
+                        // Of two requests at the same time, either may be answered first.
+                        if let Some((told, _, told_at)) = seen.told.get(number)
+                            && told_at < asked_at
+                        {
                             wrong(format!("told {told} before, and {word} now"));
                         }
                     }
@@ -491,8 +494,9 @@ impl Auditor {
     }
 
     fn final_word(&self, seen: &mut Seen, number: i64, word: &'static str, receipt: String) {
-        let told = seen.told.entry(number).or_insert_with(|| (word, receipt.clone()));
-        if *told != (word, receipt) {
+        let now = self.record.elapsed();
+        let told = seen.told.entry(number).or_insert_with(|| (word, receipt.clone(), now));
+        if (told.0, &told.1) != (word, &receipt) {
             let what = format!("told {} before, and {word} now", told.0);
             self.record.wrong(Some(number), what);
         }
@@ -523,7 +527,7 @@ impl Auditor {
                 }
                 _ => {}
             }
-            if let Some((told, _)) = seen.told.get(&number)
+            if let Some((told, ..)) = seen.told.get(&number)
                 && *told != invoice.state.word()
             {
                 let what = format!("a partner was told {told}, and it ended as {}", invoice.state.word());
@@ -535,6 +539,8 @@ impl Auditor {
             let number = payment.invoice;
             match (payment.is_taken, confirmed.remove(&identity)) {
                 (true, Some(_)) => confirmed_rupiah += payment.amount,
+                // It said that it took it.
+                (false, Some(_)) if payment.has_lied => confirmed_rupiah += payment.amount,
                 (true, None) if payment.has_lied => self.record.probe("bank: a lie cost money"),
                 (true, None) => self.record.wrong(Some(number), "the bank took it, and it is not CONFIRM"),
                 (false, Some(_)) => self.record.wrong(Some(number), "CONFIRM, and the bank did not take it"),

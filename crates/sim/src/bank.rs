@@ -41,7 +41,7 @@ struct Payment {
     is_reversed: bool,
     /// Refused for good, whatever comes.
     is_dead: bool,
-    /// The bank has said that it refused, and takes it.
+    /// The bank has said that it refused, and takes it; or the other way around.
     has_lied: bool,
     /// Messages under way that pay, or undo.
     paying: u32,
@@ -582,7 +582,7 @@ impl Connector {
             }
             Fate::ContradictedRefusal => {
                 self.fault("bank: refuses, then says that it took it", request);
-                books.with(identity, |payment| payment.is_dead = true);
+                books.with(identity, |payment| (payment.is_dead, payment.has_lied) = (true, true));
                 let paid = PaymentOutcome::Paid(books.paid(identity));
                 books.answer_late(&self.gateway, latency + after, 1, late(paid, true));
                 self.step_and_sleep(request, latency).await;

@@ -240,7 +240,8 @@ impl Store for Disk {
             self.gate.step(before, invoice).await;
             self.reach().await.inspect_err(|_| self.record.probe("store: away"))?;
             let longest = self.weather.commit_ms_max.load(Ordering::Relaxed);
-            let (pause, mishap) = (locked(&self.random).below(longest.max(1)), self.mishap(&batch));
+            let pause = locked(&self.random).below(longest.max(1));
+            let mishap = self.mishap(&batch);
             sleep(Duration::from_millis(pause)).await;
             self.gate.open().await;
             let reason = || "simulated".to_owned();
