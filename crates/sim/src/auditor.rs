@@ -397,8 +397,11 @@ impl Auditor {
         if !attempt.is_some_and(|attempt| attempt.identity == identity) {
             self.record.wrong(Some(number), "a request left before its reservation was durable");
         }
-        if stored.is_some_and(|invoice| invoice.state.is_final()) {
-            self.record.wrong(Some(number), "a request left after its payment had ended");
+        // One that a question has paid meanwhile is a repeat to the bank.
+        match stored.map(|invoice| invoice.state.word()) {
+            Some("REFUND") => self.record.wrong(Some(number), "a request left after its payment was refunded"),
+            Some("CONFIRM") => self.record.probe("a request left after a question had paid it"),
+            _ => {}
         }
         let handed_in = seen.handed_in.get(&number).copied().unwrap_or_default();
         if !is_in_time || now > handed_in + self.send_within {
