@@ -437,7 +437,7 @@ impl Connector {
 
     /// Leaves without an answer.
     async fn silence(&self) {
-        sleep(self.profile.answer_timeout + Duration::from_millis(1)).await;
+        sleep(self.profile.answer_timeout.saturating_sub(Duration::from_millis(2))).await;
         self.gate.open().await;
     }
 
