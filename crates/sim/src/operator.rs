@@ -15,11 +15,14 @@ use tokio::time::sleep;
 
 /// The operators' day.
 pub(crate) async fn operators(world: Arc<World>, upstream: UpstreamId) {
-    let operations = world.operations("operators");
     let mut random = world.random("operators");
     let mut top_ups = 0;
+    let mut commands = 0;
     while !world.is_over() {
         sleep(Duration::from_millis(random.between(500, 9_000))).await;
+        // Every command is a process of its own.
+        commands += 1;
+        let operations = world.operations(&format!("operators/{commands}"));
         match random.below(10) {
             0..=4 => {
                 let reference = format!("transfer {top_ups}");
@@ -73,18 +76,21 @@ pub(crate) async fn operators(world: Arc<World>, upstream: UpstreamId) {
             }
             _ => {}
         }
+        operations.close().await;
     }
 }
 
 /// Those who decide by hand. They go on after the faults have ended.
 pub(crate) async fn deciders(world: Arc<World>) {
-    let operations = world.operations("deciders");
     let mut random = world.random("deciders");
+    let mut commands = 0;
     let mut since: BTreeMap<i64, Duration> = BTreeMap::new();
     let settings = &world.terms.settings;
     let in_flight = settings.send_within + world.terms.profile.horizon + Duration::from_secs(1);
     loop {
         sleep(Duration::from_millis(random.between(1_000, 6_000))).await;
+        commands += 1;
+        let operations = world.operations(&format!("deciders/{commands}"));
         let now = world.record.elapsed();
         let pending = world.lens.pending();
         since.retain(|number, _| pending.iter().any(|invoice| invoice.number.get() == *number));
@@ -99,6 +105,7 @@ pub(crate) async fn deciders(world: Arc<World>) {
             world.record.probe(&format!("incident: {}", incident.kind.name()));
             correct(&world, &operations, &incident).await;
         }
+        operations.close().await;
     }
 }
 
