@@ -6,7 +6,7 @@
 
 use crate::{bank::Books, record::Record, store::Lens};
 use domain::{
-    Account, Accepted, Command, Decision, Invoice, InvoiceNumber, NotPaidProof, Partner, Reason, State,
+    Accepted, Account, Command, Decision, Invoice, InvoiceNumber, NotPaidProof, Partner, Reason, State,
     ledger::{AccountKind, Step},
 };
 use engine::{Refused, Turned, View, domain, store};
@@ -327,7 +327,10 @@ impl Auditor {
             for account in stored.keys().chain(sums.keys()).collect::<BTreeSet<_>>() {
                 let (balance, sum) = (stored.get(account), sums.get(account));
                 if balance != sum {
-                    self.record.wrong(None, format!("the balance of {account} is {balance:?}, its postings {sum:?}"));
+                    self.record.wrong(
+                        None,
+                        format!("the balance of {account} is {balance:?}, its postings {sum:?}"),
+                    );
                 }
             }
         }
@@ -340,11 +343,13 @@ impl Auditor {
                 AccountKind::Deposit => {
                     let limit = seen.credit_limits.get(account).copied().unwrap_or(0);
                     if *amount > limit {
-                        self.record.wrong(None, format!("{account} is {amount}, beyond its credit limit {limit}"));
+                        self.record
+                            .wrong(None, format!("{account} is {amount}, beyond its credit limit {limit}"));
                     }
                 }
                 AccountKind::Reserved if *amount > 0 => {
-                    self.record.wrong(None, format!("{account} is {amount}: more was released than reserved"));
+                    self.record
+                        .wrong(None, format!("{account} is {amount}: more was released than reserved"));
                 }
                 _ => {}
             }
@@ -375,7 +380,8 @@ impl Auditor {
             self.record.wrong(None, "rows came or went without a command");
         }
         for (code, number) in &seen.living {
-            let is_claimed = claims.iter().any(|(key, owner)| owner == number && key.ends_with(&format!("/{code}")));
+            let is_claimed =
+                claims.iter().any(|(key, owner)| owner == number && key.ends_with(&format!("/{code}")));
             if !is_claimed {
                 self.record.wrong(Some(*number), "a living payment has no claim on its bill");
             }
@@ -394,12 +400,14 @@ impl Auditor {
         }
         let stored = self.lens.invoice(number);
         let attempt = stored.as_ref().and_then(|invoice| invoice.state.attempt());
-        if !attempt.is_some_and(|attempt| attempt.identity == identity) {
+        if attempt.is_none_or(|attempt| attempt.identity != identity) {
             self.record.wrong(Some(number), "a request left before its reservation was durable");
         }
         // One that a question has paid meanwhile is a repeat to the bank.
         match stored.map(|invoice| invoice.state.word()) {
-            Some("REFUND") => self.record.wrong(Some(number), "a request left after its payment was refunded"),
+            Some("REFUND") => {
+                self.record.wrong(Some(number), "a request left after its payment was refunded");
+            }
             Some("CONFIRM") => self.record.probe("a request left after a question had paid it"),
             _ => {}
         }
@@ -444,13 +452,13 @@ impl Auditor {
                 let stored = stored.expect("what is told of was recorded");
                 match &view.invoice.state {
                     State::Confirm { receipt, .. } => {
-                        self.final_word(&mut seen, *number, "CONFIRM", receipt.reference_number.clone());
+                        self.final_word(&mut seen, *number, "CONFIRM", &receipt.reference_number);
                         if stored.state.word() != "CONFIRM" {
                             wrong(format!("told CONFIRM, and it is {}", stored.state.word()));
                         }
                     }
                     State::Refund { .. } => {
-                        self.final_word(&mut seen, *number, "REFUND", String::new());
+                        self.final_word(&mut seen, *number, "REFUND", "");
                         if stored.state.word() != "REFUND" {
                             wrong(format!("told REFUND, and it is {}", stored.state.word()));
                         }
@@ -496,10 +504,10 @@ impl Auditor {
         }
     }
 
-    fn final_word(&self, seen: &mut Seen, number: i64, word: &'static str, receipt: String) {
+    fn final_word(&self, seen: &mut Seen, number: i64, word: &'static str, receipt: &str) {
         let now = self.record.elapsed();
-        let told = seen.told.entry(number).or_insert_with(|| (word, receipt.clone(), now));
-        if (told.0, &told.1) != (word, &receipt) {
+        let told = seen.told.entry(number).or_insert_with(|| (word, receipt.to_owned(), now));
+        if (told.0, told.1.as_str()) != (word, receipt) {
             let what = format!("told {} before, and {word} now", told.0);
             self.record.wrong(Some(number), what);
         }
@@ -522,7 +530,9 @@ impl Auditor {
         for invoice in seen.invoices.values() {
             let number = invoice.number.get();
             match &invoice.state {
-                State::Pending { .. } => self.record.wrong(Some(number), "still open after the faults have ended"),
+                State::Pending { .. } => {
+                    self.record.wrong(Some(number), "still open after the faults have ended");
+                }
                 State::Confirm { attempt, .. } => {
                     confirmed.insert(attempt.identity.clone(), number);
                     *spent.entry(invoice.partner.0).or_default() +=
@@ -560,8 +570,10 @@ impl Auditor {
         // What was written off is owed to the bank as well.
         let owed = confirmed_rupiah + of(AccountKind::DisputeLoss);
         if of(AccountKind::BankPayable) != -owed {
-            let what =
-                format!("the bank is owed {} by the books, and {owed} by its own", -of(AccountKind::BankPayable));
+            let what = format!(
+                "the bank is owed {} by the books, and {owed} by its own",
+                -of(AccountKind::BankPayable)
+            );
             self.record.wrong(None, what);
         }
         if of(AccountKind::Reserved) != 0 {

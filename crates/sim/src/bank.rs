@@ -50,6 +50,10 @@ struct Payment {
 
 /// What the books say of a payment.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what a bank knows of a payment are answers to yes-or-no questions"
+)]
 pub(crate) struct BankStanding {
     pub(crate) invoice: i64,
     pub(crate) amount: i64,
@@ -261,9 +265,10 @@ impl Books {
             sleep(after).await;
             for _ in 0..copies {
                 let Some((life, sender)) = books.inside().late.get(&gateway).cloned() else { return };
-                books.record.probe(match Some(life) == sent_to {
-                    true => "late answer",
-                    false => "late answer after a restart",
+                books.record.probe(if Some(life) == sent_to {
+                    "late answer"
+                } else {
+                    "late answer after a restart"
                 });
                 books.record.note(Some(answer.invoice.get()), format!("late answer: {:?}", answer.outcome));
                 // A gateway that has died meanwhile hears nothing.
@@ -358,7 +363,11 @@ const REASONS: [Reason; 3] = [Reason::CutOff, Reason::BankRefused, Reason::Vehic
 impl Connector {
     fn millis(&self, random: &mut Random, most: Duration) -> Duration {
         let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
-        if self.weather.is_calm() { Duration::from_millis(20) } else { Duration::from_millis(random.between(1, most)) }
+        if self.weather.is_calm() {
+            Duration::from_millis(20)
+        } else {
+            Duration::from_millis(random.between(1, most))
+        }
     }
 
     /// Between now and the horizon; now and then just before it.
@@ -419,16 +428,13 @@ impl Connector {
     }
 
     /// The lease under which this gateway may use a line; none if it is alone.
-    fn held(&self) -> Option<Option<Fence>> {
+    fn held(&self) -> Holds {
         if self.terminals.all.is_empty() {
-            return Some(None);
+            return Holds::Alone;
         }
-        let desk = self.desk.get()?;
-        self.terminals.all.iter().find_map(|terminal| match desk.holds(*terminal) {
-            Holds::Under(fence) => Some(Some(fence)),
-            Holds::Alone => Some(None),
-            Holds::No => None,
-        })
+        let Some(desk) = self.desk.get() else { return Holds::No };
+        let mut holds = self.terminals.all.iter().map(|terminal| desk.holds(*terminal));
+        holds.find(|holds| *holds != Holds::No).unwrap_or(Holds::No)
     }
 
     fn fault(&self, name: &'static str, request: &PaymentRequest) {
@@ -462,7 +468,7 @@ impl Connector {
             self.record.probe("too late to be sent");
             return PaymentOutcome::NeverSent;
         }
-        if place.fence.is_some() && self.held().flatten() != place.fence {
+        if place.fence.is_some() && place.fence != fence_of(self.held()) {
             self.record.probe("lease on the line lost before sending");
             return PaymentOutcome::NeverSent;
         }
@@ -479,7 +485,8 @@ impl Connector {
         self.books.hears_of(&request, amount);
         self.books.note(identity, &format!("has it ({fate:?})"));
         let outcome = self.carry_out(&request, fate, &mut random).await;
-        if self.bug == Some(Bug::SendsTwice) && matches!(outcome, PaymentOutcome::Unknown(Unknown::TimedOut)) {
+        if self.bug == Some(Bug::SendsTwice) && matches!(outcome, PaymentOutcome::Unknown(Unknown::TimedOut))
+        {
             self.auditor.sent(number, identity, true);
         }
         self.gate.step("crash before an answer is read", Some(number)).await;
@@ -730,7 +737,8 @@ impl Connector {
         let truth = books.truth(identity, lag);
         let mut latency = self.millis(&mut random, Duration::from_millis(500));
         if reply == Reply::Slow {
-            latency = self.profile.answer_timeout.saturating_sub(Duration::from_millis(random.between(5, 400)));
+            latency =
+                self.profile.answer_timeout.saturating_sub(Duration::from_millis(random.between(5, 400)));
         }
         self.gate.step("crash during a question", Some(number)).await;
         let fault = |name| self.record.fault(name, Some(number), &self.gateway);
@@ -796,6 +804,13 @@ impl Connector {
     }
 }
 
+fn fence_of(holds: Holds) -> Option<Fence> {
+    match holds {
+        Holds::Under(fence) => Some(fence),
+        Holds::Alone | Holds::No => None,
+    }
+}
+
 fn name(outcome: &StatusOutcome) -> &'static str {
     match outcome {
         StatusOutcome::Paid(_) => "paid",
@@ -822,17 +837,18 @@ impl Bank for Connector {
     }
 
     fn place(&self, payment: Placing<'_>) -> Result<Place, NoPlace> {
-        let Some(fence) = self.held() else {
+        let holds = self.held();
+        if holds == Holds::No {
             self.record.probe("no line is held");
             return Err(NoPlace::Down);
-        };
+        }
         let permit = Arc::clone(&self.line).try_acquire_owned().map_err(|_| {
             self.record.probe("the line is full");
             NoPlace::Full
         })?;
         let count = self.places.fetch_add(1, Ordering::Relaxed);
         let identity = format!("{}-{}{}-{count}", payment.invoice, self.gateway, self.life);
-        Ok(Place { identity, permit, fence })
+        Ok(Place { identity, permit, fence: fence_of(holds) })
     }
 
     fn inquire(&self, request: InquiryRequest) -> BoxFuture<'_, InquiryOutcome> {
@@ -895,7 +911,7 @@ impl Bank for Connector {
     }
 
     fn can_ask(&self, _identity: &str) -> bool {
-        self.held().is_some()
+        self.held() != Holds::No
     }
 
     fn status(&self, request: PaymentRequest) -> BoxFuture<'_, StatusOutcome> {
@@ -911,6 +927,7 @@ impl Bank for Connector {
 
 /// The terminals of a bank with so many lines.
 pub(crate) fn terminals(count: u64) -> Terminals {
-    let all = (1..=count).map(|number| Terminal::parse(&format!("SIM{number}")).expect("a terminal")).collect();
+    let all =
+        (1..=count).map(|number| Terminal::parse(&format!("SIM{number}")).expect("a terminal")).collect();
     Terminals { all, held_max: 1 }
 }

@@ -25,7 +25,12 @@ pub use bugs::Bug;
 pub use record::Wrong;
 
 use crate::world::World;
-use std::{collections::BTreeMap, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use tokio::time::sleep;
 
 /// How long after the faults every payment must be final. A clock that was an hour ahead keeps a payment open for as
@@ -62,13 +67,13 @@ impl Outcome {
         let mut report = format!("seed {}:\n", self.seed);
         for wrong in &self.wrongs {
             let invoice = wrong.invoice.map(|number| format!("invoice {number}: ")).unwrap_or_default();
-            report.push_str(&format!("  {invoice}{}\n", wrong.what));
+            _ = writeln!(report, "  {invoice}{}", wrong.what);
         }
         report.push_str("what led there:\n");
         for line in &self.timeline {
-            report.push_str(&format!("  {line}\n"));
+            _ = writeln!(report, "  {line}");
         }
-        report.push_str(&format!("again: cargo xtask sim --seed {} --trace\n", self.seed));
+        _ = writeln!(report, "again: cargo xtask sim --seed {} --trace", self.seed);
         report
     }
 }
@@ -128,11 +133,13 @@ async fn live(world: &Arc<World>) {
     while people.join_next().await.is_some() {}
 
     let calm_since = world.record.elapsed();
-    while !world.auditor.open().is_empty() && world.record.elapsed() - calm_since < FINAL_WITHIN {
+    while !world.auditor.open().is_empty() && world.record.elapsed().saturating_sub(calm_since) < FINAL_WITHIN
+    {
         sleep(Duration::from_secs(1)).await;
     }
     world.record.probe("faults ended, all final");
     // Whatever still comes late, comes now; and what was lost is written off.
-    sleep(world.terms.profile.horizon * 2 + world.terms.profile.answer_timeout * 2 + Duration::from_mins(2)).await;
+    sleep(world.terms.profile.horizon * 2 + world.terms.profile.answer_timeout * 2 + Duration::from_mins(2))
+        .await;
     world.auditor.over();
 }

@@ -26,12 +26,17 @@ pub(crate) async fn operators(world: Arc<World>, upstream: UpstreamId) {
         match random.below(10) {
             0..=4 => {
                 let reference = format!("transfer {top_ups}");
-                let amount = Rupiah::new(i64::try_from(random.between(1, 15)).expect("a small number") * 100_000);
+                let amount =
+                    Rupiah::new(i64::try_from(random.between(1, 15)).expect("a small number") * 100_000);
                 let index = usize::try_from(random.below(world.terms.partners)).expect("few partners");
                 let partner = world.partner(index);
                 match operations.top_up(partner, amount, &reference, "ani").await {
                     Ok(topped_up) => {
-                        world.record.probe(if topped_up.repeated { "top-up: repeated" } else { "top-up: booked" });
+                        world.record.probe(if topped_up.repeated {
+                            "top-up: repeated"
+                        } else {
+                            "top-up: booked"
+                        });
                         if random.permille(200) {
                             let again = operations.top_up(partner, amount, &reference, "ani").await;
                             if again.is_ok_and(|again| !again.repeated) {
@@ -46,10 +51,11 @@ pub(crate) async fn operators(world: Arc<World>, upstream: UpstreamId) {
                 }
             }
             5..=6 => {
-                let mut product = world.product(upstream);
+                let mut product = World::product(upstream);
                 product.on = random.permille(500);
                 product.fee = Rupiah::new(i64::try_from(random.below(10)).expect("a small number") * 1_000);
-                product.cashback = Rupiah::new(i64::try_from(random.below(4)).expect("a small number") * 1_000);
+                product.cashback =
+                    Rupiah::new(i64::try_from(random.below(4)).expect("a small number") * 1_000);
                 let is_off = !product.on;
                 if operations.save_product(product.clone()).await.is_ok() {
                     world.record.probe(if is_off { "product: off" } else { "product: new fee" });
@@ -96,7 +102,7 @@ pub(crate) async fn deciders(world: Arc<World>) {
         since.retain(|number, _| pending.iter().any(|invoice| invoice.number.get() == *number));
         for invoice in pending {
             let open_since = *since.entry(invoice.number.get()).or_insert(now);
-            let is_due = now - open_since > in_flight * 2;
+            let is_due = now.saturating_sub(open_since) > in_flight * 2;
             if is_due && (!world.terms.profile.definitive_status || random.permille(150)) {
                 decide(&world, &operations, &mut random, &invoice, in_flight).await;
             }
@@ -113,11 +119,8 @@ pub(crate) async fn deciders(world: Arc<World>) {
 fn truth(world: &World, invoice: &domain::Invoice) -> Option<(Resolution, String)> {
     let State::Pending { attempt } = &invoice.state else { return None };
     let standing = world.books.standing(&attempt.identity);
-    let resolution = if standing.is_taken {
-        Resolution::Paid { receipt: standing.receipt }
-    } else {
-        Resolution::NotPaid
-    };
+    let resolution =
+        if standing.is_taken { Resolution::Paid { receipt: standing.receipt } } else { Resolution::NotPaid };
     Some((resolution, attempt.identity.clone()))
 }
 
@@ -178,7 +181,8 @@ async fn correct(world: &World, operations: &Operations, incident: &domain::reco
         return;
     };
     let Some(invoice) = world.lens.invoice(number.get()) else { return };
-    let taken = invoice.state.attempt().is_some_and(|attempt| world.books.standing(&attempt.identity).is_taken);
+    let taken =
+        invoice.state.attempt().is_some_and(|attempt| world.books.standing(&attempt.identity).is_taken);
     if taken && operations.correct_incident(number, incident.kind, "ani", "statement 8").await.is_ok() {
         world.record.probe("operators: a loss written off");
     }

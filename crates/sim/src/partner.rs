@@ -125,7 +125,8 @@ async fn buy(world: &Arc<World>, random: &mut Random, index: usize, own: &mut Ve
         }
         Pays::Storming => {
             let calls = random.between(3, 25);
-            let moments: Vec<_> = (0..calls).map(|_| (millis(random, 0, 1_500), any_gateway(world, random))).collect();
+            let moments: Vec<_> =
+                (0..calls).map(|_| (millis(random, 0, 1_500), any_gateway(world, random))).collect();
             let is_everywhere = random.permille(300);
             let storm = moments.into_iter().map(|(moment, elsewhere)| async move {
                 sleep(moment).await;

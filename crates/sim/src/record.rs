@@ -130,12 +130,14 @@ impl Record {
 
 /// `   12.345 s  #7  sent`, with the invoice's last digits.
 fn line(entry: &Entry) -> String {
-    let invoice = entry.invoice.map_or_else(|| "      ".to_owned(), |number| format!("#{:<5}", number % 100_000));
+    let invoice =
+        entry.invoice.map_or_else(|| "      ".to_owned(), |number| format!("#{:<5}", number % 100_000));
     format!("{:>9.3} s  {invoice}  {}", entry.at.as_secs_f64(), entry.what)
 }
 
 fn hash(at: Duration, invoice: Option<i64>, what: &str) -> u64 {
     let head = at.as_nanos().to_le_bytes().into_iter().chain(invoice.unwrap_or(0).to_le_bytes());
-    head.chain(what.bytes())
-        .fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3))
+    head.chain(what.bytes()).fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
+    })
 }

@@ -4,8 +4,8 @@
 
 use crate::{auditor::Auditor, auditor::numbered, bugs::Bug, gate::Gate, random::Random, record::Record};
 use domain::{
-    Account, Command, Decision, Environment, Invoice, InvoiceNumber, Lease, Partner, Posting, Product, Rupiah,
-    Timestamp, UpstreamId, Username,
+    Account, Command, Decision, Environment, Invoice, InvoiceNumber, Lease, Partner, Posting, Product,
+    Rupiah, Timestamp, UpstreamId, Username,
     ledger::{AccountKind, Step},
     record::{Entry, Event, Incident, Proposal},
 };
@@ -246,7 +246,10 @@ impl Store for Disk {
             self.gate.open().await;
             let reason = || "simulated".to_owned();
             let fault = |name| self.record.fault(name, invoice, self.gate.name());
-            if self.bug == Some(Bug::FsyncLies) && !self.weather.is_calm() && locked(&self.random).permille(20) {
+            if self.bug == Some(Bug::FsyncLies)
+                && !self.weather.is_calm()
+                && locked(&self.random).permille(20)
+            {
                 self.model.fail_next(Fault::AnswerLostBeforeCommit);
                 return match self.model.apply(batch).await {
                     Err(Error::Ambiguous { decisions, .. }) => Ok(decisions),

@@ -15,7 +15,9 @@ use domain::{
     AgentCode, BusinessDate, ChassisNumber, Clock, Environment, InvoiceNumber, Nik, Partner, Product,
     ProductCode, Rupiah, Secret, Timestamp, Username, command::AddPartner,
 };
-use engine::{Engine, Ids, Inquiry, Refused, Settings, Upstream, View, bank, domain, operate::Operations, store};
+use engine::{
+    Engine, Ids, Inquiry, Refused, Settings, Upstream, View, bank, domain, operate::Operations, store,
+};
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -227,7 +229,7 @@ impl World {
         Operations::new(disk, clock, &self.ids(name))
     }
 
-    pub(crate) fn product(&self, upstream: domain::UpstreamId) -> Product {
+    pub(crate) fn product(upstream: domain::UpstreamId) -> Product {
         Product {
             environment: ENVIRONMENT,
             code: ProductCode::parse(PRODUCT).expect("a product code"),
@@ -247,7 +249,7 @@ impl World {
         let clock: Arc<dyn Clock> = WallClock::new(Arc::clone(&self.record));
         let operations = Operations::new(disk, clock, &self.ids("furnish"));
         let upstream = operations.register_upstream(UPSTREAM).await.expect("an upstream");
-        operations.save_product(self.product(upstream)).await.expect("a product");
+        operations.save_product(Self::product(upstream)).await.expect("a product");
         let mut random = self.random("partners");
         let mut partners = Vec::new();
         for index in 0..self.terms.partners {
@@ -338,11 +340,17 @@ impl World {
     }
 
     /// Asks for a vehicle's bill. None: the gateway was not there, or died.
-    pub(crate) async fn inquire(&self, gateway: usize, partner: usize, vehicle: u64) -> Option<Result<View, Refused>> {
+    pub(crate) async fn inquire(
+        &self,
+        gateway: usize,
+        partner: usize,
+        vehicle: u64,
+    ) -> Option<Result<View, Refused>> {
         let life = self.gateways[gateway].life()?;
         let partner = self.partner(partner);
         let inquiry = Inquiry {
-            product: ProductCode::parse(if vehicle == u64::MAX { "NOWHERE" } else { PRODUCT }).expect("a code"),
+            product: ProductCode::parse(if vehicle == u64::MAX { "NOWHERE" } else { PRODUCT })
+                .expect("a code"),
             nik: Nik::parse("320111111111111").expect("a NIK"),
             chassis: ChassisNumber::parse(&chassis(vehicle % 1_000_000)).expect("a chassis number"),
         };
