@@ -88,6 +88,10 @@ impl Gate {
         self.standing() == Standing::Dead
     }
 
+    pub(crate) fn is_running(&self) -> bool {
+        self.standing() == Standing::Running
+    }
+
     pub(crate) fn disturbances(&self) -> u32 {
         self.disturbances.load(Ordering::Relaxed)
     }

@@ -388,6 +388,7 @@ impl World {
         let partner = self.partner(partner);
         let asked_at = self.record.elapsed();
         let disturbances = life.gate.disturbances();
+        let was_running = life.gate.is_running();
         let number = InvoiceNumber::new(invoice);
         let asked = async {
             let answer = match channel {
@@ -402,7 +403,7 @@ impl World {
             () = life.gate.died() => return None,
             answer = asked => answer,
         };
-        let was_disturbed = life.gate.disturbances() != disturbances;
+        let was_disturbed = !was_running || life.gate.disturbances() != disturbances;
         self.auditor.told(&Answered { partner, invoice, channel, asked_at, was_disturbed, answer: &answer });
         self.record.probe(&match &answer {
             Ok(view) => format!("{channel}: {}", view.invoice.state.word()),
