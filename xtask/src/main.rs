@@ -1,4 +1,4 @@
-//! Development commands: `cargo xtask test` and `cargo xtask tidy`.
+//! Development commands: `cargo xtask test`, `cargo xtask tidy` and `cargo xtask sim`.
 //!
 //! `test` is the whole test run, on a machine that has nothing but Rust: it installs what is missing, and
 //! stops at the first step that fails and names it. Its last lines are the summary of `cargo nextest`.
@@ -21,6 +21,8 @@ usage: cargo xtask <command>
 
   test   install what is missing, then check formatting, lints, documentation and every test
   tidy   check only the rules about the repository itself
+  sim --seeds A..B | --seed N [--trace]
+         simulate the whole gateway: see docs/internals/proof.md
   with-database <command>
          run a command beside a throw-away PostgreSQL, which TEST_DATABASE_URL names";
 
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["test"] => test(),
         ["tidy"] => tidy(),
+        ["sim", ref seeds @ ..] => simulate(seeds),
         ["with-database", ref command @ ..] if !command.is_empty() => {
             steps::spawn(Command::new(ON_A_DATABASE[0]).args(&ON_A_DATABASE[1..]).args(command))
         }
@@ -69,6 +72,12 @@ fn test() -> Result<()> {
     // Before the tests, so that their summary is the last thing said.
     steps.cargo("documentation tests", &["test", "--quiet", "--doc", "--workspace"])?;
     steps.last_cargo("tests", &ON_A_DATABASE, &["nextest", "run", "--workspace"])
+}
+
+/// Runs seeds of the simulation, optimised.
+fn simulate(seeds: &[&str]) -> Result<()> {
+    let run = ["run", "--release", "--quiet", "--package", "sim", "--"];
+    steps::spawn(Command::new(steps::cargo()).args(run).args(seeds).current_dir(repository()))
 }
 
 /// The rules about the repository itself.

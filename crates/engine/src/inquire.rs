@@ -67,6 +67,7 @@ impl Engine {
             chassis: inquiry.chassis.clone(),
         };
         let outcome = tokio::select! {
+            biased;
             outcome = bank.inquire(request) => outcome,
             () = self.waited_enough(arrived_at + self.settings.answer_within) => {
                 InquiryOutcome::Unknown(bank::Unknown::TimedOut)

@@ -13,7 +13,7 @@ use domain::{
     Accepted, Command, Decision, Fence, Lease, Rejection, Slot, Terminal, UpstreamId, command::ChangeLease,
 };
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -44,7 +44,7 @@ pub(crate) struct Leases {
     holder: String,
     /// A lease that stood still for so long is taken over; none for a gateway that is alone.
     after: Option<Duration>,
-    known: Mutex<HashMap<String, Known>>,
+    known: Mutex<BTreeMap<String, Known>>,
 }
 
 /// A lease, and since when it has stood so; if it is this gateway's own, from just before its renewal.
@@ -195,13 +195,14 @@ impl Engine {
         let mut is_stopping = false;
         loop {
             tokio::select! {
-                _ = ticks.tick() => {}
+                biased;
                 () = self.stopping.cancelled(), if !is_stopping => {
                     is_stopping = true;
                     self.give_leases_up(|name| !is_line(name)).await;
                     continue;
                 }
                 () = self.lines_are_closed.cancelled() => break,
+                _ = ticks.tick() => {}
             }
             if is_stopping {
                 // Answers still come in on the lines.

@@ -111,7 +111,7 @@ pub struct Engine {
     ids: Arc<Ids>,
     journal: journal::Journal,
     leases: leases::Leases,
-    banks: HashMap<UpstreamId, Arc<dyn Bank>>,
+    banks: BTreeMap<UpstreamId, Arc<dyn Bank>>,
     upstream_names: Vec<(String, UpstreamId)>,
     catalogue: catalogue::Catalogue,
     passwords: authenticate::Passwords,
@@ -143,7 +143,7 @@ impl Engine {
         let leases = leases::Leases::new(&ids, settings.lease_after);
         let slots = leases.take_slots(store.as_ref(), &ids, settings.lanes).await?;
         let journal = journal::Journal::start(&store, &ids, &slots, settings.queue_max);
-        let (mut banks, mut upstream_names) = (HashMap::new(), Vec::new());
+        let (mut banks, mut upstream_names) = (BTreeMap::new(), Vec::new());
         for upstream in upstreams {
             let id = operate::register_upstream(&journal, &upstream.name).await?;
             banks.insert(id, upstream.bank);
@@ -261,6 +261,7 @@ impl Engine {
             tokio::time::sleep(limits::stopping_wait_max).await;
         };
         tokio::select! {
+            biased;
             () = tokio::time::sleep_until(deadline) => {}
             () = stopping => {}
         }

@@ -142,6 +142,7 @@ impl Engine {
         // Who may not wait is answered PENDING at once.
         let Some(_waiting) = self.waiting.admit(partner.id) else { return Ended::Open };
         tokio::select! {
+            biased;
             // A task that panicked leaves the payment to the resolver.
             ended = ended.wait_for(Option::is_some) => {
                 ended.ok().and_then(|ended| ended.clone()).unwrap_or(Ended::Open)
@@ -285,6 +286,7 @@ impl Engine {
     ) -> Option<Invoice> {
         let _waiting = self.waiting.admit(partner)?;
         tokio::select! {
+            biased;
             invoice = self.settled(number) => Some(invoice),
             () = self.waited_enough(deadline) => None,
         }

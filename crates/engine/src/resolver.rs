@@ -241,8 +241,8 @@ impl Engine {
             }
             let next_due = cases.next_due(Instant::now());
             tokio::select! {
+                biased;
                 () = self.stopping.cancelled() => break,
-                () = sleep_until(next_due.unwrap_or(next_scan).min(next_scan)) => {}
                 Some(open) = handed_over.recv() => {
                     let due_at = self.first_question(open.known.is_some());
                     let Open { number, partner, not_before, known } = open;
@@ -263,6 +263,7 @@ impl Engine {
                     Ok((number, Asked::Open(case))) => cases.put_back(number, case),
                     Err(error) => tracing::error!(%error, "a status question was lost"),
                 },
+                () = sleep_until(next_due.unwrap_or(next_scan).min(next_scan)) => {}
             }
         }
         // Questions under way may still bring an outcome worth booking; they are short.

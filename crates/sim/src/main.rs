@@ -1,0 +1,194 @@
+//! `sim --seeds A..B` runs seeds until one fails; `sim --seed N --trace` shows one.
+//!
+//! stdout has the outcome, stderr the progress. Exit code 1: a seed failed, or a probe was never reached.
+
+use anyhow::{Context, Result, bail, ensure};
+use sim::{Outcome, probes};
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    ops::Range,
+    process::ExitCode,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+const USAGE: &str = "\
+usage: cargo xtask sim --seeds A..B     run these seeds (B is not among them), on all cores
+       cargo xtask sim --seed N         run one seed
+       cargo xtask sim --seed N --trace and print all that happened in it";
+
+/// What the command line asks for.
+enum Wish {
+    Seeds(Range<u64>),
+    One { seed: u64, trace: bool },
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let wish = match wish(&arguments) {
+        Ok(wish) => wish,
+        Err(error) => {
+            eprintln!("error: {error:#}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let outcome = match wish {
+        Wish::Seeds(seeds) => many(seeds),
+        Wish::One { seed, trace } => one(seed, trace),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn wish(arguments: &[String]) -> Result<Wish> {
+    let number = |text: &str| text.parse::<u64>().with_context(|| format!("{text} is not a seed"));
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["--seeds", range] => {
+            let (first, end) = range.split_once("..").context("seeds are given as A..B")?;
+            let seeds = number(first)?..number(end)?;
+            ensure!(!seeds.is_empty(), "there is no seed in {range}");
+            Ok(Wish::Seeds(seeds))
+        }
+        ["--seed", seed] => Ok(Wish::One { seed: number(seed)?, trace: false }),
+        ["--seed", seed, "--trace"] => Ok(Wish::One { seed: number(seed)?, trace: true }),
+        _ => bail!("say which seeds"),
+    }
+}
+
+fn one(seed: u64, trace: bool) -> Result<()> {
+    let outcome = sim::run(seed, None, trace);
+    let mut out = std::io::stdout().lock();
+    if trace {
+        for line in &outcome.timeline {
+            writeln!(out, "{line}")?;
+        }
+    }
+    writeln!(
+        out,
+        "seed {seed}: trace {:016x}, {} payments, {} faults, {:.0} s simulated",
+        outcome.trace_hash,
+        outcome.payments,
+        outcome.faults,
+        outcome.simulated.as_secs_f64()
+    )?;
+    if outcome.wrongs.is_empty() {
+        return Ok(());
+    }
+    let shown = Outcome { timeline: if trace { Vec::new() } else { outcome.timeline.clone() }, ..outcome };
+    write!(out, "{}", shown.report())?;
+    bail!("seed {seed} fails")
+}
+
+/// What many seeds came to together.
+#[derive(Default)]
+struct Total {
+    seeds: u64,
+    payments: u64,
+    faults: u64,
+    simulated: Duration,
+    probes: BTreeMap<String, u64>,
+    failed: Option<Outcome>,
+}
+
+impl Total {
+    fn add(&mut self, outcome: Outcome) {
+        self.seeds += 1;
+        self.payments += outcome.payments;
+        self.faults += outcome.faults;
+        self.simulated += outcome.simulated;
+        for (name, count) in &outcome.probes {
+            *self.probes.entry(name.clone()).or_default() += count;
+        }
+        let is_first = self.failed.as_ref().is_none_or(|failed| outcome.seed < failed.seed);
+        if !outcome.wrongs.is_empty() && is_first {
+            self.failed = Some(outcome);
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long a developer waited; nothing is decided on it")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn many(seeds: Range<u64>) -> Result<()> {
+    let next = AtomicU64::new(seeds.start);
+    let total = Mutex::new(Total::default());
+    let began = now();
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    let outcome = sim::run(seed, None, false);
+                    let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
+                    total.add(outcome);
+                    if total.seeds.is_multiple_of(500) {
+                        eprintln!(
+                            "{} seeds, {:.1} a second, {} payments",
+                            total.seeds,
+                            rate(total.seeds, began),
+                            total.payments
+                        );
+                    }
+                    if total.failed.is_some() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let total = total.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut out = std::io::stdout().lock();
+    for (name, count) in &total.probes {
+        writeln!(out, "{count:>10}  {name}")?;
+    }
+    writeln!(
+        out,
+        "{} seeds in {:.1} s ({:.1} a second), {:.0} h simulated, {} payments, {} faults ({:.2} a payment)",
+        total.seeds,
+        (now() - began).as_secs_f64(),
+        rate(total.seeds, began),
+        total.simulated.as_secs_f64() / 3_600.0,
+        total.payments,
+        total.faults,
+        as_float(total.faults) / as_float(total.payments.max(1)),
+    )?;
+    if let Some(failed) = total.failed {
+        write!(out, "{}", failed.report())?;
+        bail!("seed {} fails", failed.seed);
+    }
+    let mut required = Vec::new();
+    // Fewer seeds need not reach everything.
+    if total.seeds >= 100 {
+        required.extend_from_slice(probes::USUAL);
+    }
+    if total.seeds >= 2_000 {
+        required.extend_from_slice(probes::RARE);
+    }
+    let missed = probes::missed(&total.probes, &required);
+    ensure!(missed.is_empty(), "never reached: {}", missed.join("; "));
+    Ok(())
+}
+
+fn rate(seeds: u64, began: Instant) -> f64 {
+    as_float(seeds) / (now() - began).as_secs_f64().max(0.001)
+}
+
+/// Counts of a run are far below where this loses anything.
+fn as_float(count: u64) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}

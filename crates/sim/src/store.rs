@@ -1,0 +1,427 @@
+//! The store as one life of a gateway reaches it: the in-memory model, behind a network and a disk that fail.
+//!
+//! What is committed survives everything, and the auditor is shown every commit before anybody else hears of it.
+
+use crate::{auditor::Auditor, auditor::numbered, bugs::Bug, gate::Gate, random::Random, record::Record};
+use domain::{
+    Account, Command, Decision, Environment, Invoice, InvoiceNumber, Lease, Partner, Posting, Product,
+    Rupiah, Timestamp, UpstreamId, Username,
+    ledger::{AccountKind, Step},
+    record::{Entry, Event, Incident, Proposal},
+};
+use engine::{domain, store};
+use futures::{FutureExt, future::BoxFuture};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use store::{
+    AuditRow, AuditVisitor, Batch, BatchId, Error, InvoiceFilter, Store, StoredInvoice,
+    model::{Fault, Model},
+};
+use tokio::time::sleep;
+
+/// What befalls all gateways' store at once.
+#[derive(Default)]
+pub(crate) struct Weather {
+    /// No fault strikes any more.
+    pub(crate) is_calm: Arc<AtomicBool>,
+    /// The store is away.
+    pub(crate) is_away: AtomicBool,
+    /// How long a commit takes at most, in milliseconds.
+    pub(crate) commit_ms_max: AtomicU64,
+    /// How often a commit fails in one way or another, in a thousand.
+    pub(crate) commit_faults_permille: AtomicU64,
+}
+
+impl Weather {
+    pub(crate) fn is_calm(&self) -> bool {
+        self.is_calm.load(Ordering::Relaxed)
+    }
+}
+
+/// What is committed, as the auditor reads it.
+#[derive(Clone)]
+pub(crate) struct Lens {
+    model: Model,
+    bug: Option<Bug>,
+}
+
+/// The model answers at once.
+fn at_once<T>(answer: BoxFuture<'_, Result<T, Error>>) -> T {
+    answer.now_or_never().expect("the model answers at once").expect("the model can be read")
+}
+
+impl Lens {
+    pub(crate) fn new(model: Model, bug: Option<Bug>) -> Self {
+        Self { model, bug }
+    }
+
+    pub(crate) fn invoice(&self, number: i64) -> Option<Invoice> {
+        at_once(self.model.invoice(numbered(number))).map(|stored| stored.invoice)
+    }
+
+    pub(crate) fn partners(&self) -> Vec<Partner> {
+        at_once(self.model.partners())
+    }
+
+    pub(crate) fn events(&self, after: i64) -> Vec<(i64, Event)> {
+        at_once(self.model.events(after, u32::MAX))
+    }
+
+    pub(crate) fn postings(&self, subject: i64) -> Vec<Posting> {
+        let mut postings = at_once(self.model.postings(subject));
+        postings.retain(|posting| !self.is_lost(posting));
+        postings
+    }
+
+    /// A row that a faulty store would have lost.
+    fn is_lost(&self, posting: &Posting) -> bool {
+        self.bug == Some(Bug::DebitMissing)
+            && posting.subject % 5 == 0
+            && posting.step == Step::Begin
+            && posting.account.kind == AccountKind::Deposit
+    }
+
+    pub(crate) fn balances(&self) -> BTreeMap<Account, i64> {
+        let balances = at_once(self.model.balances());
+        balances.into_iter().map(|(account, amount)| (account, amount.get())).collect()
+    }
+
+    pub(crate) fn rows(&self) -> Vec<AuditRow> {
+        let rows = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&rows);
+        let visit = Box::new(move |row| {
+            kept.lock().unwrap_or_else(PoisonError::into_inner).push(row);
+            true
+        });
+        at_once(self.model.audit(visit));
+        let mut rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.retain(|row| !matches!(row, AuditRow::Posting(posting) if self.is_lost(posting)));
+        std::mem::take(&mut *rows)
+    }
+
+    pub(crate) fn pending(&self) -> Vec<Invoice> {
+        at_once(self.model.pending(InvoiceNumber::new(0), u32::MAX))
+    }
+
+    pub(crate) fn incidents(&self) -> Vec<Incident> {
+        at_once(self.model.incidents(u32::MAX))
+    }
+}
+
+/// What a faulty replica still shows: invoices as they were, and until when.
+pub(crate) type Stale = Arc<Mutex<BTreeMap<i64, (Duration, StoredInvoice)>>>;
+
+/// The store as one life of a gateway reaches it.
+pub(crate) struct Disk {
+    pub(crate) model: Model,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) auditor: Arc<Auditor>,
+    pub(crate) record: Arc<Record>,
+    pub(crate) weather: Arc<Weather>,
+    pub(crate) random: Mutex<Random>,
+    pub(crate) bug: Option<Bug>,
+    pub(crate) stale: Stale,
+}
+
+/// What befalls one commit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mishap {
+    Full,
+    Unavailable,
+    Data,
+    Fatal,
+    LostAfter,
+    LostBefore,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a batch is for, as far as crashes in the middle of it are counted.
+fn steps(batch: &Batch) -> (&'static str, &'static str, Option<i64>) {
+    let found = batch.commands.iter().find_map(|command| match command {
+        Command::BeginPayment(begin) => {
+            Some(("crash before a reservation", "crash after a reservation", begin.facts.invoice))
+        }
+        Command::SettlePayment(settle) => {
+            Some(("crash before a settlement", "crash after a settlement", settle.facts.invoice))
+        }
+        Command::PutOffResolution(put_off) => {
+            Some(("crash before putting off", "crash after putting off", put_off.facts.invoice))
+        }
+        _ => None,
+    });
+    match found {
+        Some((before, after, invoice)) => (before, after, Some(invoice.get())),
+        None => ("crash before another commit", "crash after another commit", None),
+    }
+}
+
+impl Disk {
+    fn mishap(&self, batch: &Batch) -> Option<Mishap> {
+        if self.weather.is_calm() {
+            return None;
+        }
+        let mut random = locked(&self.random);
+        if !random.permille(self.weather.commit_faults_permille.load(Ordering::Relaxed)) {
+            return None;
+        }
+        let mishap = random.weighted(&[
+            (4, Mishap::Unavailable),
+            (3, Mishap::Full),
+            (3, Mishap::Data),
+            (1, Mishap::Fatal),
+            (6, Mishap::LostAfter),
+            (6, Mishap::LostBefore),
+        ]);
+        // Only of several commands can one be the culprit that stands alone at last.
+        (mishap != Mishap::Data || batch.commands.len() > 1).then_some(mishap)
+    }
+
+    /// Waits as long as the network and the disk take.
+    async fn reach(&self) -> Result<(), Error> {
+        self.gate.open().await;
+        if self.weather.is_away.load(Ordering::Relaxed) {
+            sleep(Duration::from_millis(300)).await;
+            self.gate.open().await;
+            return Err(Error::Unavailable("the store is away".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn keep_stale(&self, batch: &Batch) {
+        if self.bug != Some(Bug::StaleReplica) {
+            return;
+        }
+        for command in &batch.commands {
+            if let Command::SettlePayment(settle) = command {
+                let number = settle.facts.invoice;
+                if let Some(stored) = at_once(self.model.invoice(number)) {
+                    let until = self.record.elapsed() + Duration::from_secs(3);
+                    locked(&self.stale).insert(number.get(), (until, stored));
+                }
+            }
+        }
+    }
+
+    fn commit(&self, batch: Batch) -> Result<Vec<Decision>, Error> {
+        self.keep_stale(&batch);
+        let shown = batch.clone();
+        let decided = self.model.apply(batch).now_or_never().expect("the model answers at once");
+        if let Ok(decisions) = &decided {
+            self.auditor.committed(&shown, decisions);
+        }
+        decided
+    }
+
+    fn read<'a, T: Send + 'a>(
+        &'a self,
+        read: impl FnOnce(&'a Model) -> BoxFuture<'a, Result<T, Error>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, Error>> {
+        Box::pin(async move {
+            self.reach().await?;
+            read(&self.model).await
+        })
+    }
+}
+
+impl Store for Disk {
+    fn apply(&self, batch: Batch) -> BoxFuture<'_, Result<Vec<Decision>, Error>> {
+        Box::pin(async move {
+            let (before, after, invoice) = steps(&batch);
+            self.auditor.handed_in(&batch);
+            self.gate.step(before, invoice).await;
+            self.reach().await.inspect_err(|_| self.record.probe("store: away"))?;
+            let longest = self.weather.commit_ms_max.load(Ordering::Relaxed);
+            let pause = locked(&self.random).below(longest.max(1));
+            let mishap = self.mishap(&batch);
+            sleep(Duration::from_millis(pause)).await;
+            self.gate.open().await;
+            let reason = || "simulated".to_owned();
+            let fault = |name| self.record.fault(name, invoice, self.gate.name());
+            if self.bug == Some(Bug::FsyncLies)
+                && !self.weather.is_calm()
+                && locked(&self.random).permille(20)
+            {
+                self.model.fail_next(Fault::AnswerLostBeforeCommit);
+                return match self.model.apply(batch).await {
+                    Err(Error::Ambiguous { decisions, .. }) => Ok(decisions),
+                    other => other,
+                };
+            }
+            let decisions = match mishap {
+                Some(Mishap::Full) => {
+                    fault("store: full");
+                    return Err(Error::Full(reason()));
+                }
+                Some(Mishap::Unavailable) => {
+                    fault("store: a batch refused");
+                    return Err(Error::Unavailable(reason()));
+                }
+                Some(Mishap::Data) => {
+                    fault("store: a batch split");
+                    return Err(Error::Data(reason()));
+                }
+                Some(Mishap::Fatal) => {
+                    fault("store: not to be trusted");
+                    return Err(Error::Fatal(reason()));
+                }
+                Some(Mishap::LostBefore) => {
+                    fault("ambiguous commit: not written");
+                    self.model.fail_next(Fault::AnswerLostBeforeCommit);
+                    return self.model.apply(batch).await;
+                }
+                Some(Mishap::LostAfter) => {
+                    fault("ambiguous commit: written");
+                    let decisions = self.commit(batch)?;
+                    return Err(Error::Ambiguous { reason: reason(), decisions });
+                }
+                None => self.commit(batch)?,
+            };
+            self.gate.step(after, invoice).await;
+            Ok(decisions)
+        })
+    }
+
+    fn batch_committed(&self, id: BatchId) -> BoxFuture<'_, Result<bool, Error>> {
+        Box::pin(async move {
+            self.reach().await?;
+            let committed = self.model.batch_committed(id).await?;
+            Ok(match self.bug {
+                Some(Bug::CommitAssumedFailed) => false,
+                Some(Bug::CommitAssumedWritten) => true,
+                _ => committed,
+            })
+        })
+    }
+
+    fn partner(&self, username: &Username) -> BoxFuture<'_, Result<Option<Partner>, Error>> {
+        let username = username.clone();
+        Box::pin(async move {
+            self.reach().await?;
+            self.model.partner(&username).await
+        })
+    }
+
+    fn partners(&self) -> BoxFuture<'_, Result<Vec<Partner>, Error>> {
+        self.read(|model| model.partners())
+    }
+
+    fn products(&self) -> BoxFuture<'_, Result<Vec<Product>, Error>> {
+        self.read(|model| model.products())
+    }
+
+    fn catalogue_version(&self) -> BoxFuture<'_, Result<i64, Error>> {
+        self.read(|model| model.catalogue_version())
+    }
+
+    fn invoice(&self, number: InvoiceNumber) -> BoxFuture<'_, Result<Option<StoredInvoice>, Error>> {
+        Box::pin(async move {
+            self.reach().await?;
+            if let Some((until, stored)) = locked(&self.stale).get(&number.get())
+                && self.record.elapsed() < *until
+                && number.get() % 2 == 0
+            {
+                return Ok(Some(stored.clone()));
+            }
+            self.model.invoice(number).await
+        })
+    }
+
+    fn invoices(&self, filter: InvoiceFilter) -> BoxFuture<'_, Result<Vec<StoredInvoice>, Error>> {
+        self.read(|model| model.invoices(filter))
+    }
+
+    fn pending(&self, after: InvoiceNumber, limit: u32) -> BoxFuture<'_, Result<Vec<Invoice>, Error>> {
+        self.read(move |model| model.pending(after, limit))
+    }
+
+    fn pending_count(&self) -> BoxFuture<'_, Result<u64, Error>> {
+        self.read(|model| model.pending_count())
+    }
+
+    fn balance(&self, account: Account) -> BoxFuture<'_, Result<Rupiah, Error>> {
+        self.read(move |model| model.balance(account))
+    }
+
+    fn balances(&self) -> BoxFuture<'_, Result<Vec<(Account, Rupiah)>, Error>> {
+        self.read(|model| model.balances())
+    }
+
+    fn postings(&self, subject: i64) -> BoxFuture<'_, Result<Vec<Posting>, Error>> {
+        self.read(move |model| model.postings(subject))
+    }
+
+    fn account_postings(
+        &self,
+        account: Account,
+        before: i64,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Posting>, Error>> {
+        self.read(move |model| model.account_postings(account, before, limit))
+    }
+
+    fn entries(&self, before: i64, limit: u32) -> BoxFuture<'_, Result<Vec<Entry>, Error>> {
+        self.read(move |model| model.entries(before, limit))
+    }
+
+    fn entry_by_reference(
+        &self,
+        environment: Environment,
+        reference: &str,
+    ) -> BoxFuture<'_, Result<Option<Entry>, Error>> {
+        let reference = reference.to_owned();
+        Box::pin(async move {
+            self.reach().await?;
+            self.model.entry_by_reference(environment, &reference).await
+        })
+    }
+
+    fn incidents(&self, limit: u32) -> BoxFuture<'_, Result<Vec<Incident>, Error>> {
+        self.read(move |model| model.incidents(limit))
+    }
+
+    fn proposals(&self) -> BoxFuture<'_, Result<Vec<Proposal>, Error>> {
+        self.read(|model| model.proposals())
+    }
+
+    fn proposal(&self, number: InvoiceNumber) -> BoxFuture<'_, Result<Option<Proposal>, Error>> {
+        self.read(move |model| model.proposal(number))
+    }
+
+    fn upstreams(&self) -> BoxFuture<'_, Result<Vec<(String, UpstreamId)>, Error>> {
+        self.read(|model| model.upstreams())
+    }
+
+    fn leases(&self) -> BoxFuture<'_, Result<Vec<(String, Lease)>, Error>> {
+        self.read(|model| model.leases())
+    }
+
+    fn events(&self, after: i64, limit: u32) -> BoxFuture<'_, Result<Vec<(i64, Event)>, Error>> {
+        self.read(move |model| model.events(after, limit))
+    }
+
+    fn audit(&self, visit: AuditVisitor) -> BoxFuture<'_, Result<(), Error>> {
+        self.read(|model| model.audit(visit))
+    }
+
+    fn size_bytes(&self) -> BoxFuture<'_, Result<u64, Error>> {
+        self.read(|model| model.size_bytes())
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), Error>> {
+        self.read(|model| model.check())
+    }
+
+    /// A run is shorter than ids are kept, and seeded ids tell no time.
+    fn prune_batches(&self, _moment: Timestamp) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
