@@ -211,9 +211,11 @@ pub struct Proposal {
 }
 
 impl Proposal {
-    /// Whether nothing may leave for the bank that could pay, so that the second operator can approve.
-    pub fn holds_questions_back(&self, now: Timestamp) -> bool {
-        self.resolution == Resolution::NotPaid && now < self.at.plus(limits::proposal_holds_back)
+    /// Whether nothing may leave for the bank that could make it untrue, so that the second operator can approve: a
+    /// reversal never, what could pay if it says "not paid".
+    pub fn holds_questions_back(&self, reverses: bool, now: Timestamp) -> bool {
+        let is_at_stake = reverses || self.resolution == Resolution::NotPaid;
+        is_at_stake && now < self.at.plus(limits::proposal_holds_back)
     }
 }
 

@@ -468,6 +468,16 @@ pub async fn a_reversal_alone_says_how_it_ended(database: &dyn Database) {
 
     let late = apply_one(&*store, paid(&facts)).await;
     assert_eq!(late, Err(Rejection::BeingReversed));
+    let resolution = Resolution::Paid { receipt: fixture::receipt() };
+    apply(&*store, vec![fixture::propose(facts.invoice, resolution.clone(), "sari")]).await;
+    let approved = ApproveResolution {
+        facts: facts.clone(),
+        resolution,
+        operator: "budi".to_owned(),
+        at: seconds_later(399),
+    };
+    let too_early = apply_one(&*store, Command::ApproveResolution(Box::new(approved))).await;
+    assert_eq!(too_early, Err(Rejection::AskedTooEarly), "the reversal may still arrive");
     let never_sent = apply_one(&*store, not_paid(&facts, NotPaidProof::NeverSent)).await;
     assert_eq!(never_sent, Err(Rejection::BeingReversed));
     let outcome = Outcome::Paid { receipt: fixture::receipt(), amount: TOTAL - FEE };
@@ -624,6 +634,8 @@ pub async fn two_operators_end_a_payment(database: &dyn Database) {
             ]
         );
         // Before somebody has approved "not paid", nothing leaves that could pay; for a day.
+        let reversal = apply_one(&*store, put_off(&facts, 640, 680, true)).await;
+        assert_eq!(reversal, Err(Rejection::AlreadyProposed), "it would make either untrue");
         let held_back = apply_one(&*store, put_off(&facts, 650, 690, false)).await;
         let expected = match resolution {
             Resolution::NotPaid => Err(Rejection::AlreadyProposed),

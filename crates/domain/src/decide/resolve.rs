@@ -81,6 +81,10 @@ pub(super) fn approve(rows: &Rows, approve: &ApproveResolution, slot: Slot) -> D
         return Err(Rejection::ProposalDiffers);
     }
     let outcome = match &proposal.resolution {
+        // A reversal that is still on its way may undo what was paid.
+        Resolution::Paid { .. } if attempt.is_reversing && approve.at < attempt.resolve_after => {
+            return Err(Rejection::AskedTooEarly);
+        }
         Resolution::Paid { receipt } => {
             Outcome::Paid { receipt: receipt.clone(), amount: invoice.amount_due() }
         }

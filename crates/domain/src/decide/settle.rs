@@ -78,7 +78,10 @@ pub(super) fn put_off(rows: &Rows, put_off: &PutOffResolution) -> Decided {
         State::Refund { .. } => return Err(Rejection::InvoiceRefunded),
         State::Inquiry | State::Failure { .. } => return Err(Rejection::NotBegun),
     };
-    if rows.proposal(invoice.number).is_some_and(|proposal| proposal.holds_questions_back(put_off.at)) {
+    if rows
+        .proposal(invoice.number)
+        .is_some_and(|proposal| proposal.holds_questions_back(put_off.reverses, put_off.at))
+    {
         return Err(Rejection::AlreadyProposed);
     }
     if put_off.resolve_after <= attempt.resolve_after {
