@@ -1,8 +1,9 @@
 //! The rules about the repository itself, as checks that return what breaks them.
 //!
 //! They keep true what no compiler looks at: which crate may know which, that a module says what it is
-//! for, that no source file is left lying unused, that nothing of one developer's machine gets in, and
-//! that the two commands everybody starts with stay the ones that are tested. They read text line by line
+//! for, that no source file is left lying unused, that nothing of one developer's machine gets in, that
+//! the two commands everybody starts with stay the ones that are tested, and that the tests that are said
+//! to cause a fault are there. They read text line by line
 //! and parse no Rust: style is for rustfmt and clippy.
 
 use crate::steps::cargo;
@@ -18,12 +19,13 @@ use std::{
 type Check = fn(&Path) -> Result<Vec<String>>;
 
 /// Every rule, by name.
-pub(crate) const RULES: [(&str, Check); 5] = [
+pub(crate) const RULES: [(&str, Check); 6] = [
     ("arrows", arrows),
     ("modules", modules),
     ("machine", machine),
     ("registry", registry),
     ("commands", commands),
+    ("faults", faults),
 ];
 
 /// Which crate of the workspace may know which others. A new crate needs a line here, and a reason.
@@ -55,6 +57,9 @@ const REGISTRY_WORDS: [&str; 6] =
 
 /// Where every locked package comes from.
 const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
+
+/// Where each fault has the tests that cause it, as `crate/file.rs::test`.
+const FAULTS: &str = "docs/internals/faults.md";
 
 /// This file spells out what it looks for.
 const OWN_SOURCE: &str = "xtask/src/tidy.rs";
@@ -247,6 +252,22 @@ fn has_command(text: &str, command: &str) -> bool {
     })
 }
 
+/// The tests that the table of faults names are there, as functions or as lines of a macro that makes them.
+fn faults(repository: &Path) -> Result<Vec<String>> {
+    let table =
+        fs::read_to_string(repository.join(FAULTS)).with_context(|| format!("failed to read {FAULTS}"))?;
+    let named = table.split('`').skip(1).step_by(2).filter_map(|quoted| quoted.split_once(".rs::"));
+    let mut findings = Vec::new();
+    for (file, test) in named {
+        let source = fs::read_to_string(repository.join("crates").join(format!("{file}.rs")));
+        let declared = [format!("fn {test}("), format!("    {test} ")];
+        if !source.is_ok_and(|source| declared.iter().any(|declared| source.contains(declared))) {
+            findings.push(format!("{FAULTS} names {file}.rs::{test}, which is not there"));
+        }
+    }
+    Ok(findings)
+}
+
 /// Calls `look` with the shown path, the number and the text of every line of every text file.
 fn each_line(repository: &Path, mut look: impl FnMut(&str, usize, &str)) -> Result<()> {
     for path in files(repository)? {
@@ -321,6 +342,11 @@ mod tests {
     #[test]
     fn the_commands_of_the_readme_are_the_tested_ones() {
         assert_tidy(commands);
+    }
+
+    #[test]
+    fn the_tests_that_the_table_of_faults_names_are_there() {
+        assert_tidy(faults);
     }
 
     #[test]

@@ -254,16 +254,19 @@ impl Config {
                 path.display()
             ))
         })?;
-        let mut config: Self = toml::from_str(&text).map_err(|error: toml::de::Error| {
-            let line = error.span().map_or(0, |span| 1 + text[..span.start].matches('\n').count());
-            anyhow::anyhow!(
-                "failed to read the configuration {}, line {line}: {}",
-                path.display(),
-                error.message().replace('\n', " ")
-            )
-        })?;
+        let mut config = Self::from_toml(&text)
+            .map_err(|what| anyhow::anyhow!("failed to read the configuration {}, {what}", path.display()))?;
         config.resolve_files(path.parent().unwrap_or(Path::new("")));
         Ok(config)
+    }
+
+    /// Reads a text; the error begins with its line.
+    pub fn from_toml(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error: toml::de::Error| {
+            let before = error.span().map_or(0, |span| span.start);
+            let line = 1 + text.bytes().take(before).filter(|byte| *byte == b'\n').count();
+            format!("line {line}: {}", error.message().replace('\n', " "))
+        })
     }
 
     /// Files that upstreams name are looked for beside the configuration's own.
@@ -288,7 +291,8 @@ impl Config {
         }
     }
 
-    fn check(&self) -> anyhow::Result<()> {
+    /// Says what makes no sense.
+    pub fn check(&self) -> anyhow::Result<()> {
         // Behind it come a last look into the database and the way to the partner, all within 60 s.
         if !(1_000..=54_000).contains(&self.answer_within_ms) {
             bail!("answer_within_ms is {}; it must be from 1000 to 54000", self.answer_within_ms);
@@ -466,4 +470,27 @@ pub fn line_profile(name: &str) -> anyhow::Result<LineProfile> {
     })?;
     LineProfile::from_toml(&text)
         .map_err(|error| anyhow::anyhow!("the profile {name}, line {}: {}", error.line, error.message))
+}
+
+#[cfg(test)]
+#[path = "../../../fuzz/fuzz_targets/config_text.rs"]
+mod config_text;
+
+#[cfg(test)]
+mod tests {
+    use super::config_text;
+    use std::{fs, path::Path};
+
+    /// What fuzzing found worth keeping, replayed.
+    #[test]
+    fn texts_that_were_found_are_configurations_or_told_with_their_line() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/config");
+        let seeds = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        let mut configurations = 0;
+        for seed in seeds {
+            let text = fs::read(seed.expect("it was listed").path()).expect("a seed is a file");
+            configurations += u32::from(config_text::holds(&String::from_utf8_lossy(&text)));
+        }
+        assert!(configurations > 1, "the seeds are of use: {configurations} configurations");
+    }
 }

@@ -24,6 +24,8 @@ mod server;
 mod socket;
 
 pub use ipnet::IpNet;
+#[doc(hidden)]
+pub use parameters::texts_of;
 pub use reference::reference_router;
 pub use router::{Arrival, Body, Face, Router};
 pub use server::{Settings, listen, serve};

@@ -6,6 +6,7 @@
 //! reasons.rs     a provider's reasons, in ours     account.rs balance and cashbacks there
 //! connection.rs  connections, and the pool         gate.rs    the clocks, when the first byte is written
 //! standing.rs    what it is fit for                ../breaker.rs  a provider that stopped answering
+//! fuzzing.rs     any bytes as an answer
 //! ```
 //!
 //! An inquiry brings the provider's invoice number; a payment is that number, and is sent at most once. Whatever comes
@@ -16,6 +17,8 @@
 mod account;
 mod answer;
 mod connection;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod mapping;
 mod reasons;

@@ -1,4 +1,6 @@
-//! `esamsat ledger`: balances, postings and manual entries.
+//! `esamsat ledger`: balances, postings and manual entries; and the journal for another program.
+
+mod export;
 
 use super::{invoice_number, rfc3339, time, username};
 use crate::{
@@ -19,6 +21,8 @@ pub enum Command {
     Balances,
     /// Postings of a partner's deposit, of an invoice, or the manual entries.
     Entries(Entries),
+    /// The whole journal, for a program that keeps books. As of one moment, beside a running gateway.
+    Export(export::Export),
 }
 
 /// Which entries; none named means the manual ones.
@@ -42,6 +46,7 @@ pub async fn run(place: &Place, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Balances => balances(&operations, place.json).await,
         Command::Entries(entries) => self::entries(&operations, entries, place.json).await,
+        Command::Export(export) => export::run(place, &operations, export).await,
     }
 }
 

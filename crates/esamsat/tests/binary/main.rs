@@ -12,6 +12,7 @@ mod copy;
 mod country;
 mod environment;
 mod examples;
+mod export;
 mod failover;
 mod full_disk;
 mod kill;
