@@ -133,6 +133,24 @@ pub async fn seed_sandbox_products(operations: &Operations, upstream: &str) -> a
     Ok(())
 }
 
+/// The products that are ON at an upstream which the configuration does not have, and what to do about each.
+pub async fn stranded_products(config: &Config, store: &dyn Store) -> anyhow::Result<Vec<String>> {
+    let registered = store.upstreams().await?;
+    let sold = store.products().await?.into_iter().filter(|product| product.on);
+    let stranded = sold.filter_map(|product| {
+        let (name, _) = registered.iter().find(|(_, known)| *known == product.upstream)?;
+        let (code, environment) = (&product.code, product.environment.name());
+        (!config.upstream.contains_key(name)).then(|| {
+            format!(
+                "product {code} ({environment}) is ON, and its upstream {name} is not in the configuration; add \
+                 [upstream.{name}], or give it another one: esamsat product set {code} --environment {environment} \
+                 --upstream …"
+            )
+        })
+    });
+    Ok(stranded.collect())
+}
+
 /// Starts the engine on a store.
 pub async fn start(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Arc<Engine>> {
     // Whoever embeds the database is alone with it, and has one writer.
@@ -148,6 +166,9 @@ pub async fn start(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Arc
         pending_long_after: Duration::from_secs(config.pending_long_after_s),
         ..Settings::default()
     };
+    for stranded in stranded_products(config, store.as_ref()).await? {
+        tracing::warn!("{stranded}");
+    }
     let registered = store.upstreams().await?;
     for product in store.products().await? {
         let name = registered.iter().find(|(_, known)| *known == product.upstream).map(|(name, _)| name);

@@ -119,7 +119,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Demo(demo) => demo::run(&place, demo).await?,
         Command::Serve(serve) => serve::run(&place, serve).await?,
-        Command::Config(command) => commands::config::run(&place, &command)?,
+        Command::Config(command) => commands::config::run(&place, &command).await?,
         Command::Migrate => commands::migrate(&place).await?,
         Command::Copy(copy) => copy::run(&place, copy).await?,
         Command::Partner(command) => commands::partner::run(&place, command).await?,

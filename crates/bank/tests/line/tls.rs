@@ -6,6 +6,7 @@ use bank::{
     iso8583_line::{LineSettings, OneLine, Tls},
     profile::Operation,
 };
+use std::time::Duration;
 use test_certificates::Certificates;
 
 /// The name in the bank's certificate.
@@ -83,6 +84,24 @@ async fn a_bank_that_speaks_no_tls_is_not_spoken_to() {
     plain.send_bytes(b"\x00\x04what").await;
     gateway.until("it is said why", |gateway| gateway.bank.lines()[0].last_error.is_some()).await;
     assert_eq!(gateway.place().unwrap_err(), NoPlace::Down);
+}
+
+/// It takes the connection, and says nothing.
+#[tokio::test]
+async fn a_connection_that_does_not_come_up_is_given_up() {
+    let certificates = certificates();
+    let peer = Peer::open().await;
+    let tls = settings(&certificates, "right", Some("gateway"), NAME);
+    let gateway = Gateway::with(profile(PATIENT, NO_ECHO), &[peer.address()], Some(&tls));
+    let _silent = peer.accept_raw().await;
+    assert_eq!(gateway.place().unwrap_err(), NoPlace::Down);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(10)).await;
+    tokio::time::resume();
+    gateway.until("it is said why", |gateway| gateway.bank.lines()[0].last_error.is_some()).await;
+    let said = gateway.bank.lines()[0].last_error.clone().unwrap();
+    assert!(said.contains("it did not come up in time"), "{said}");
+    drop(peer.accept_raw().await);
 }
 
 #[test]

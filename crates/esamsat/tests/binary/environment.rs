@@ -318,3 +318,19 @@ fn a_folder_with_an_awkward_name() {
     let ran = Ran::of(esamsat().arg("verify").arg("--data").arg(&data));
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
 }
+
+#[test]
+fn a_product_without_an_upstream() {
+    let site = Site::new();
+    let bank = "[upstream.bjb]\nkind = \"simulator\"\n";
+    site.done(&["migrate"]);
+    let check = |text: &str| {
+        let path = site.configure(text);
+        site.run(&["config", "check", "--config", path.to_str().expect("a path in UTF-8")])
+    };
+    site.sell(bank, "bjb");
+    assert_eq!(check(bank).code, 0);
+    let words = ["its upstream bjb is not in the configuration", "add [upstream.bjb]", "esamsat product set"];
+    tells(&check(UPSTREAM), 1, &words);
+    assert!(check("").stdout.contains("is fine"), "the demo brings its own");
+}
