@@ -449,7 +449,10 @@ impl Engine {
             StatusOutcome::Paid(paid) => self.judge_paid(invoice, paid),
             StatusOutcome::NotPaid => (counts && bank.profile().definitive_status)
                 .then_some(Outcome::NotPaid(NotPaidProof::NotFound { asked_at })),
-            StatusOutcome::Refused(refusal) => Some(Outcome::NotPaid(NotPaidProof::Refused { refusal })),
+            // Before its first request can have left for the last time, a refusal is of nothing.
+            StatusOutcome::Refused(refusal) => (asked_at >= attempt.send_before
+                && asked_instant + bank.profile().horizon >= case.not_before)
+                .then_some(Outcome::NotPaid(NotPaidProof::Refused { refusal })),
             StatusOutcome::PaidByAnother => (counts && bank.profile().definitive_status)
                 .then_some(Outcome::NotPaid(NotPaidProof::PaidByAnother)),
             StatusOutcome::PayerUnknown => {
