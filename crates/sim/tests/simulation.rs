@@ -28,6 +28,15 @@ fn what_must_always_hold_holds_and_the_usual_branches_are_reached() {
     assert!(missed.is_empty(), "never reached: {}", missed.join("; "));
 }
 
+/// Seeds that once found something, in the product or in the simulation.
+#[test]
+fn what_was_found_once_stays_mended() {
+    for seed in [133, 462, 1467, 1993, 6903] {
+        let outcome = run(seed, None, false);
+        assert!(outcome.wrongs.is_empty(), "{}", outcome.report());
+    }
+}
+
 /// Finds a deliberate bug within so many seeds.
 fn finds(bug: Bug, seeds: u64) {
     let found = (0..seeds).map(|seed| run(seed, Some(bug), false)).find(|outcome| !outcome.wrongs.is_empty());
