@@ -36,10 +36,18 @@ enum Ended {
     Open,
 }
 
+/// How far a payment's task is.
+#[derive(Clone, Debug, Default)]
+struct Progress {
+    /// When it began to reserve, once the reservation is durable.
+    begun: Option<Instant>,
+    ended: Option<Ended>,
+}
+
 /// The payments whose tasks run in this process.
 #[derive(Default)]
 pub(crate) struct Running {
-    tasks: Mutex<HashMap<InvoiceNumber, watch::Receiver<Option<Ended>>>>,
+    tasks: Mutex<HashMap<InvoiceNumber, watch::Receiver<Progress>>>,
 }
 
 /// Takes the task out of the table when it ends, however it ends.
@@ -65,6 +73,7 @@ impl Engine {
     ) -> Result<View, Refused> {
         let deadline = arrived_at + self.settings.answer_within;
         let recent = self.invoices.take(number).filter(|view| view.invoice.partner == partner.id);
+        let is_remembered = recent.is_some();
         let view = match recent {
             Some(view) => view,
             None => timeout_at(deadline, self.view(partner, number))
@@ -79,16 +88,20 @@ impl Engine {
             State::Refund { .. } => return refuse(Reason::InvoiceRefunded.into()),
             State::Inquiry | State::Pending { .. } => {}
         }
-        let settled = match self.join(partner, &view, deadline).await {
+        let (ended, begun) = self.join(partner, &view, deadline).await;
+        let settled = match ended {
             Ended::Settled(invoice) => Some(*invoice),
             Ended::Refused(refused) if self.stands(&refused, number).await => {
                 return Err(refused.about(about));
             }
             Ended::Refused(_) | Ended::Open => self.settled_before(partner.id, number, deadline).await,
         };
-        let invoice = match settled {
-            Some(invoice) => invoice,
-            None => self.still_open(view.invoice).await,
+        let invoice = if let Some(invoice) = settled {
+            invoice
+        } else {
+            // Then nobody was told a final word of it before this request came.
+            let is_known = !is_remembered || begun.is_some_and(|begun| begun >= arrived_at);
+            self.still_open(view.invoice, is_known).await.map_err(|refused| refused.about(about.clone()))?
         };
         if let State::Refund { proof, .. } = &invoice.state {
             return refuse(proof.refusal());
@@ -108,12 +121,14 @@ impl Engine {
         !matches!(looked, Ok(Ok(Some(stored))) if stored.invoice.state.attempt().is_some())
     }
 
-    /// The answer when time is up: what the store says, or PENDING where it does not say or the payment has
-    /// not even begun. It may begin yet, and what may happen yet is never called a failure.
-    async fn still_open(&self, known: Invoice) -> Invoice {
+    /// The answer when time is up: what the store says, or PENDING where the payment has not even begun. It may
+    /// begin yet, and what may happen yet is never called a failure. Where the store does not say, another gateway
+    /// may have told a final word, which PENDING would take back, unless it is known that none was told.
+    async fn still_open(&self, known: Invoice, is_known: bool) -> Result<Invoice, Refused> {
         let mut invoice = match timeout(limits::last_look_max, self.store.invoice(known.number)).await {
             Ok(Ok(Some(stored))) => stored.invoice,
-            Ok(Ok(None) | Err(_)) | Err(_) => known,
+            _ if is_known => known,
+            _ => return Err(Refused::unavailable()),
         };
         if matches!(invoice.state, State::Inquiry) {
             let now = self.clock.now();
@@ -127,28 +142,35 @@ impl Engine {
             };
             invoice.state = State::Pending { attempt };
         }
-        invoice
+        Ok(invoice)
     }
 
-    /// Starts the payment's task, or joins the one that runs, and waits for its end.
-    async fn join(self: &Arc<Self>, partner: &Arc<Partner>, view: &View, deadline: Instant) -> Ended {
+    /// Starts the payment's task, or joins the one that runs, and waits for its end; and since when it is begun, if
+    /// this process knows.
+    async fn join(
+        self: &Arc<Self>,
+        partner: &Arc<Partner>,
+        view: &View,
+        deadline: Instant,
+    ) -> (Ended, Option<Instant>) {
         if matches!(view.invoice.state, State::Pending { .. }) && !self.is_running(view.invoice.number) {
-            return Ended::Open;
+            return (Ended::Open, None);
         }
-        let mut ended = match self.start_or_find(partner, view) {
-            Ok(ended) => ended,
-            Err(refused) => return Ended::Refused(refused),
+        let mut progress = match self.start_or_find(partner, view) {
+            Ok(progress) => progress,
+            Err(refused) => return (Ended::Refused(refused), None),
         };
         // Who may not wait is answered PENDING at once.
-        let Some(_waiting) = self.waiting.admit(partner.id) else { return Ended::Open };
-        tokio::select! {
-            biased;
-            // A task that panicked leaves the payment to the resolver.
-            ended = ended.wait_for(Option::is_some) => {
-                ended.ok().and_then(|ended| ended.clone()).unwrap_or(Ended::Open)
+        if let Some(_waiting) = self.waiting.admit(partner.id) {
+            tokio::select! {
+                biased;
+                // A task that panicked leaves the payment to the resolver.
+                _panicked = progress.wait_for(|progress| progress.ended.is_some()) => {}
+                () = self.waited_enough(deadline) => {}
             }
-            () = self.waited_enough(deadline) => Ended::Open,
         }
+        let Progress { begun, ended } = progress.borrow().clone();
+        (ended.unwrap_or(Ended::Open), begun)
     }
 
     pub(crate) fn is_running(&self, number: InvoiceNumber) -> bool {
@@ -159,7 +181,7 @@ impl Engine {
         self: &Arc<Self>,
         partner: &Arc<Partner>,
         view: &View,
-    ) -> Result<watch::Receiver<Option<Ended>>, Refused> {
+    ) -> Result<watch::Receiver<Progress>, Refused> {
         let number = view.invoice.number;
         let mut tasks = self.payments.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(running) = tasks.get(&number) {
@@ -171,23 +193,23 @@ impl Engine {
         let upstream = view.invoice.upstream;
         let admission = self.admissions.get(&upstream).ok_or(Refused::answer(Reason::BankUnreachable))?;
         let admitted = admission.admit(partner.id).ok_or(Refused::busy())?;
-        let (sender, receiver) = watch::channel(None);
+        let (progress, receiver) = watch::channel(Progress::default());
         tasks.insert(number, receiver.clone());
         drop(tasks);
         let registered = Registered { engine: Arc::clone(self), number };
         let (engine, partner, view) = (Arc::clone(self), Arc::clone(partner), view.clone());
         self.tasks.spawn(async move {
-            let ended = engine.run_payment(&partner, &view).await;
+            let ended = engine.run_payment(&partner, &view, &progress).await;
             // Out of the table first: whoever comes now finds the store's state.
             drop(registered);
             drop(admitted);
-            sender.send_replace(Some(ended));
+            progress.send_modify(|progress| progress.ended = Some(ended));
         });
         Ok(receiver)
     }
 
-    async fn run_payment(&self, partner: &Partner, view: &View) -> Ended {
-        match self.begin_and_send(partner, view).await {
+    async fn run_payment(&self, partner: &Partner, view: &View, progress: &watch::Sender<Progress>) -> Ended {
+        match self.begin_and_send(partner, view, progress).await {
             Ok(ended) => ended,
             Err(refused) => {
                 let code = refused.refusal.reason.code();
@@ -199,7 +221,12 @@ impl Engine {
         }
     }
 
-    async fn begin_and_send(&self, partner: &Partner, view: &View) -> Result<Ended, Refused> {
+    async fn begin_and_send(
+        &self,
+        partner: &Partner,
+        view: &View,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<Ended, Refused> {
         let inquired = &view.invoice;
         let facts = PaymentFacts::of(inquired).ok_or(Refused::answer(Reason::InquiryFailed))?;
         let bill = view.presentment.bill().ok_or(Refused::answer(Reason::InquiryFailed))?;
@@ -243,6 +270,7 @@ impl Engine {
             Ok(_) => return Err(Refused::answer(Reason::Internal)),
             Err(failure) => return Err(failure.into()),
         };
+        progress.send_modify(|progress| progress.begun = Some(begun));
 
         let request = PaymentRequest {
             invoice: facts.invoice,

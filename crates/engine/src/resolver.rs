@@ -294,9 +294,9 @@ impl Engine {
                 return;
             }
             let Some(attempt) = invoice.state.attempt() else { return };
-            // One from the future tells of a clock that was set back, and is nobody's youth.
             let (begun_at, clock) = (attempt.begun_at, self.clock.now());
-            if begun_at <= clock && clock.since(begun_at) < left_alone_for {
+            let is_of_the_future = begun_at > clock;
+            if !is_of_the_future && clock.since(begun_at) < left_alone_for {
                 return;
             }
             // Whoever began it may have had longer times than are configured here.
@@ -306,7 +306,8 @@ impl Engine {
                 partner: invoice.partner,
                 not_before: now + own_horizon.max(attempt.resolve_after.since(begun_at)),
                 resolve_after: Some(attempt.resolve_after),
-                due_at: now,
+                // By a clock that is wrong, here or there, its age is not known: it may be young.
+                due_at: if is_of_the_future { now + left_alone_for } else { now },
                 asked: 0,
                 known: None,
                 reported_long: false,

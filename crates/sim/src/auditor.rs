@@ -468,11 +468,6 @@ impl Auditor {
                         if let Some((told, _, told_at)) = seen.told.get(number)
                             && told_at < asked_at
                         {
-                            // A gateway whose store hangs until the deadline says PENDING of what it remembers.
-                            if *was_disturbed && *channel == "pay" {
-                                self.record.probe("pay: PENDING from memory, while the store hung");
-                                return;
-                            }
                             wrong(format!("told {told} before, and {word} now"));
                         }
                     }

@@ -7,7 +7,7 @@ use crate::kit::{
 };
 use ::engine::bank::{LateAnswer, Paid, PaymentOutcome, Profile, Question, StatusOutcome, Unknown};
 use domain::{
-    InvoiceNumber, NotPaidProof, Partner, Reason, Refusal, Rejection, Rupiah, State,
+    Clock, InvoiceNumber, NotPaidProof, Partner, Reason, Refusal, Rejection, Rupiah, State,
     invoice::BankReceipt,
     record::{IncidentKind, Resolution},
 };
@@ -168,14 +168,12 @@ async fn operators_can_refund_where_a_question_may_pay() {
         must_stay_pending(&world, number, Duration::from_hours(1)).await;
         let operations = world.operations();
         operations.propose(number, Resolution::NotPaid, ("ani", "letter", "absent")).await.expect("proposed");
-        let asked = world.bank.questions(number).len();
-        sleep(SEND_WITHIN + HORIZON).await;
-        assert!(world.bank.questions(number).len() <= asked + 1, "nothing more leaves");
-        // Asked again a day later, if nobody has approved by then.
-        sleep(Duration::from_hours(25)).await;
-        assert!(world.bank.questions(number).len() > asked + 1);
+        let proposed = world.clock.now();
+        // If nobody approves, it is asked again a day later, and no earlier.
+        let again = world.bank.question_after(number, proposed).await;
+        assert!(again.since(proposed) >= domain::limits::proposal_holds_back, "{again:?}");
         operations.propose(number, Resolution::NotPaid, ("ani", "letter", "absent")).await.expect("proposed");
-        sleep(SEND_WITHIN + HORIZON + Duration::from_mins(1)).await;
+        must_stay_pending(&world, number, SEND_WITHIN + HORIZON).await;
         operations.approve(number, Resolution::NotPaid, "budi").await.expect("approved");
         assert_eq!(world.word(number).await, "REFUND");
         world.must_be_over(DEPOSIT).await;
@@ -192,7 +190,7 @@ async fn nothing_is_put_off_for_a_question_that_cannot_leave() {
         let (number, _) = open_payment(&world, &gateway, &partner, silent(None)).await;
         world.bank.set_down(true);
         let begun = world.invoice(number).await;
-        sleep(Duration::from_hours(1)).await;
+        must_stay_pending(&world, number, Duration::from_hours(1)).await;
         assert_eq!(world.invoice(number).await, begun);
         world.bank.take(number);
         let outcome = PaymentOutcome::Paid(world.bank.paid(number));

@@ -230,6 +230,37 @@ async fn reads_that_hang_are_answered_in_time_as_well() {
     assert!(began.elapsed() < Duration::from_secs(100), "{:?}", began.elapsed());
 }
 
+/// Another gateway told CONFIRM; one that remembers the invoice as not paid, and can neither write nor read, takes it
+/// not back.
+#[tokio::test(start_paused = true)]
+async fn what_is_only_remembered_takes_no_final_word_back() {
+    let (world, gateway, partner) = World::with_gateway(DEPOSIT).await;
+    let number = gateway.invoice(&partner, 1).await;
+    let other = world.start().await;
+    assert_eq!(answer(&other.pay(&partner, number).await), Ok("CONFIRM"));
+    gateway.store.set_open(false);
+    gateway.store.set_readable(false);
+    let refused = gateway.pay(&partner, number).await.expect_err("it knows nothing");
+    assert_eq!(refused.refusal.reason, Reason::Unavailable);
+    assert!(matches!(refused.turned, Turned::Unavailable { .. }));
+    gateway.store.set_open(true);
+    gateway.store.set_readable(true);
+    assert_eq!(answer(&gateway.pay(&partner, number).await), Err(Reason::BillAlreadyPaid));
+    world.must_be_over(DEPOSIT).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_this_gateway_has_begun_is_pending_though_the_store_cannot_be_read() {
+    let (world, gateway, partner) = World::with_gateway(DEPOSIT).await;
+    world.bank.on_pay(Pay::Silent { takes_after: None });
+    let number = gateway.invoice(&partner, 1).await;
+    gateway.store.set_readable(false);
+    assert_eq!(answer(&gateway.pay(&partner, number).await), Ok("PENDING"));
+    gateway.store.set_readable(true);
+    world.until(number, "REFUND", Duration::from_mins(3)).await;
+    world.must_be_over(DEPOSIT).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_impossible_command_is_rejected_alone() {
     let (world, gateway, partner) = World::with_gateway(DEPOSIT).await;

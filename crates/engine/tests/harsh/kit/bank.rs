@@ -118,6 +118,7 @@ pub(crate) struct ScriptedBank {
     profile: Profile,
     line: Arc<Semaphore>,
     books: Mutex<Books>,
+    asked: Notify,
 }
 
 impl ScriptedBank {
@@ -139,7 +140,8 @@ impl ScriptedBank {
             witness: None,
             late: None,
         };
-        Arc::new(Self { clock, profile, line: Arc::new(Semaphore::new(line_max)), books: Mutex::new(books) })
+        let (line, books) = (Arc::new(Semaphore::new(line_max)), Mutex::new(books));
+        Arc::new(Self { clock, profile, line, books, asked: Notify::new() })
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -235,6 +237,17 @@ impl ScriptedBank {
     /// When status questions were asked about a payment.
     pub(crate) fn questions(&self, number: InvoiceNumber) -> Vec<Timestamp> {
         self.books().questions.iter().filter(|(of, _)| *of == number).map(|(_, at)| *at).collect()
+    }
+
+    /// Waits for the first status question about a payment after this moment, and returns when it came.
+    pub(crate) async fn question_after(&self, number: InvoiceNumber, moment: Timestamp) -> Timestamp {
+        loop {
+            let asked = self.asked.notified();
+            if let Some(at) = self.questions(number).into_iter().find(|at| *at > moment) {
+                return at;
+            }
+            asked.await;
+        }
     }
 
     /// What the gateway did that no gateway may do.
@@ -437,6 +450,7 @@ impl Bank for ScriptedBank {
             let status = {
                 let mut books = self.books();
                 books.questions.push((request.invoice, self.clock.now()));
+                self.asked.notify_waiters();
                 if books.poisoned == Some(request.invoice) {
                     Status::Panics
                 } else {
