@@ -471,26 +471,3 @@ pub fn line_profile(name: &str) -> anyhow::Result<LineProfile> {
     LineProfile::from_toml(&text)
         .map_err(|error| anyhow::anyhow!("the profile {name}, line {}: {}", error.line, error.message))
 }
-
-#[cfg(test)]
-#[path = "../../../fuzz/fuzz_targets/config_text.rs"]
-mod config_text;
-
-#[cfg(test)]
-mod tests {
-    use super::config_text;
-    use std::{fs, path::Path};
-
-    /// What fuzzing found worth keeping, replayed.
-    #[test]
-    fn texts_that_were_found_are_configurations_or_told_with_their_line() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/config");
-        let seeds = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-        let mut configurations = 0;
-        for seed in seeds {
-            let text = fs::read(seed.expect("it was listed").path()).expect("a seed is a file");
-            configurations += u32::from(config_text::holds(&String::from_utf8_lossy(&text)));
-        }
-        assert!(configurations > 1, "the seeds are of use: {configurations} configurations");
-    }
-}

@@ -1,4 +1,5 @@
-//! What must hold of any text that is read as a configuration.
+//! What must hold of any text that is read as a configuration. For the fuzzer and the replay of what it found; nothing
+//! else calls it.
 
 use crate::config::{Config, Upstream};
 use bank::profile::LineProfile;
