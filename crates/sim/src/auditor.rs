@@ -122,7 +122,12 @@ impl Auditor {
             }
         }
         self.read_events(seen);
-        for subject in touched {
+        // What ends with a commit makes room for what begins with it.
+        let is_open = |subject: &i64| {
+            self.lens.invoice(*subject).is_some_and(|invoice| matches!(invoice.state, State::Pending { .. }))
+        };
+        let (open, others): (Vec<_>, Vec<_>) = touched.into_iter().partition(is_open);
+        for subject in others.into_iter().chain(open) {
             self.read_postings(seen, subject);
             self.read_invoice(seen, subject);
         }

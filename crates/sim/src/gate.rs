@@ -123,6 +123,20 @@ impl Gate {
         }
     }
 
+    /// What the process answers; none if it dies before it has.
+    pub(crate) async fn answered<T>(&self, asked: impl Future<Output = T>) -> Option<T> {
+        let answered = async {
+            let answer = asked.await;
+            self.open().await;
+            answer
+        };
+        tokio::select! {
+            biased;
+            () = self.died() => None,
+            answer = answered => Some(answer),
+        }
+    }
+
     /// Resolves when the process is dead.
     pub(crate) async fn died(&self) {
         loop {

@@ -4,10 +4,9 @@
 
 use crate::{auditor::Auditor, auditor::numbered, bugs::Bug, gate::Gate, random::Random, record::Record};
 use domain::{
-    Account, Command, Decision, Environment, Invoice, InvoiceNumber, Lease, Partner, Posting, Product,
-    Rupiah, Timestamp, UpstreamId, Username,
+    Account, Command, Decision, Invoice, InvoiceNumber, Partner, Posting, Timestamp,
     ledger::{AccountKind, Step},
-    record::{Entry, Event, Incident, Proposal},
+    record::{Event, Incident},
 };
 use engine::{domain, store};
 use futures::{FutureExt, future::BoxFuture};
@@ -20,7 +19,8 @@ use std::{
     time::Duration,
 };
 use store::{
-    AuditRow, AuditVisitor, Batch, BatchId, Error, InvoiceFilter, Store, StoredInvoice,
+    AuditRow, Batch, BatchId, Error, Store, StoredInvoice,
+    front::Front,
     model::{Fault, Model},
 };
 use tokio::time::sleep;
@@ -185,17 +185,6 @@ impl Disk {
         (mishap != Mishap::Data || batch.commands.len() > 1).then_some(mishap)
     }
 
-    /// Waits as long as the network and the disk take.
-    async fn reach(&self) -> Result<(), Error> {
-        self.gate.open().await;
-        if self.weather.is_away.load(Ordering::Relaxed) {
-            sleep(Duration::from_millis(300)).await;
-            self.gate.open().await;
-            return Err(Error::Unavailable("the store is away".to_owned()));
-        }
-        Ok(())
-    }
-
     fn keep_stale(&self, batch: &Batch) {
         if self.bug != Some(Bug::StaleReplica) {
             return;
@@ -220,20 +209,27 @@ impl Disk {
         }
         decided
     }
-
-    fn read<'a, T: Send + 'a>(
-        &'a self,
-        read: impl FnOnce(&'a Model) -> BoxFuture<'a, Result<T, Error>> + Send + 'a,
-    ) -> BoxFuture<'a, Result<T, Error>> {
-        Box::pin(async move {
-            self.reach().await?;
-            read(&self.model).await
-        })
-    }
 }
 
-impl Store for Disk {
-    fn apply(&self, batch: Batch) -> BoxFuture<'_, Result<Vec<Decision>, Error>> {
+impl Front for Disk {
+    fn behind(&self) -> &dyn Store {
+        &self.model
+    }
+
+    /// Takes as long as the network and the disk do.
+    fn reach(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async {
+            self.gate.open().await;
+            if self.weather.is_away.load(Ordering::Relaxed) {
+                sleep(Duration::from_millis(300)).await;
+                self.gate.open().await;
+                return Err(Error::Unavailable("the store is away".to_owned()));
+            }
+            Ok(())
+        })
+    }
+
+    fn write(&self, batch: Batch) -> BoxFuture<'_, Result<Vec<Decision>, Error>> {
         Box::pin(async move {
             let (before, after, invoice) = steps(&batch);
             self.auditor.handed_in(&batch);
@@ -290,7 +286,7 @@ impl Store for Disk {
         })
     }
 
-    fn batch_committed(&self, id: BatchId) -> BoxFuture<'_, Result<bool, Error>> {
+    fn was_committed(&self, id: BatchId) -> BoxFuture<'_, Result<bool, Error>> {
         Box::pin(async move {
             self.reach().await?;
             let committed = self.model.batch_committed(id).await?;
@@ -302,27 +298,7 @@ impl Store for Disk {
         })
     }
 
-    fn partner(&self, username: &Username) -> BoxFuture<'_, Result<Option<Partner>, Error>> {
-        let username = username.clone();
-        Box::pin(async move {
-            self.reach().await?;
-            self.model.partner(&username).await
-        })
-    }
-
-    fn partners(&self) -> BoxFuture<'_, Result<Vec<Partner>, Error>> {
-        self.read(|model| model.partners())
-    }
-
-    fn products(&self) -> BoxFuture<'_, Result<Vec<Product>, Error>> {
-        self.read(|model| model.products())
-    }
-
-    fn catalogue_version(&self) -> BoxFuture<'_, Result<i64, Error>> {
-        self.read(|model| model.catalogue_version())
-    }
-
-    fn invoice(&self, number: InvoiceNumber) -> BoxFuture<'_, Result<Option<StoredInvoice>, Error>> {
+    fn read_invoice(&self, number: InvoiceNumber) -> BoxFuture<'_, Result<Option<StoredInvoice>, Error>> {
         Box::pin(async move {
             self.reach().await?;
             if let Some((until, stored)) = locked(&self.stale).get(&number.get())
@@ -335,93 +311,8 @@ impl Store for Disk {
         })
     }
 
-    fn invoices(&self, filter: InvoiceFilter) -> BoxFuture<'_, Result<Vec<StoredInvoice>, Error>> {
-        self.read(|model| model.invoices(filter))
-    }
-
-    fn pending(&self, after: InvoiceNumber, limit: u32) -> BoxFuture<'_, Result<Vec<Invoice>, Error>> {
-        self.read(move |model| model.pending(after, limit))
-    }
-
-    fn pending_count(&self) -> BoxFuture<'_, Result<u64, Error>> {
-        self.read(|model| model.pending_count())
-    }
-
-    fn balance(&self, account: Account) -> BoxFuture<'_, Result<Rupiah, Error>> {
-        self.read(move |model| model.balance(account))
-    }
-
-    fn balances(&self) -> BoxFuture<'_, Result<Vec<(Account, Rupiah)>, Error>> {
-        self.read(|model| model.balances())
-    }
-
-    fn postings(&self, subject: i64) -> BoxFuture<'_, Result<Vec<Posting>, Error>> {
-        self.read(move |model| model.postings(subject))
-    }
-
-    fn account_postings(
-        &self,
-        account: Account,
-        before: i64,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<Posting>, Error>> {
-        self.read(move |model| model.account_postings(account, before, limit))
-    }
-
-    fn entries(&self, before: i64, limit: u32) -> BoxFuture<'_, Result<Vec<Entry>, Error>> {
-        self.read(move |model| model.entries(before, limit))
-    }
-
-    fn entry_by_reference(
-        &self,
-        environment: Environment,
-        reference: &str,
-    ) -> BoxFuture<'_, Result<Option<Entry>, Error>> {
-        let reference = reference.to_owned();
-        Box::pin(async move {
-            self.reach().await?;
-            self.model.entry_by_reference(environment, &reference).await
-        })
-    }
-
-    fn incidents(&self, limit: u32) -> BoxFuture<'_, Result<Vec<Incident>, Error>> {
-        self.read(move |model| model.incidents(limit))
-    }
-
-    fn proposals(&self) -> BoxFuture<'_, Result<Vec<Proposal>, Error>> {
-        self.read(|model| model.proposals())
-    }
-
-    fn proposal(&self, number: InvoiceNumber) -> BoxFuture<'_, Result<Option<Proposal>, Error>> {
-        self.read(move |model| model.proposal(number))
-    }
-
-    fn upstreams(&self) -> BoxFuture<'_, Result<Vec<(String, UpstreamId)>, Error>> {
-        self.read(|model| model.upstreams())
-    }
-
-    fn leases(&self) -> BoxFuture<'_, Result<Vec<(String, Lease)>, Error>> {
-        self.read(|model| model.leases())
-    }
-
-    fn events(&self, after: i64, limit: u32) -> BoxFuture<'_, Result<Vec<(i64, Event)>, Error>> {
-        self.read(move |model| model.events(after, limit))
-    }
-
-    fn audit(&self, visit: AuditVisitor) -> BoxFuture<'_, Result<(), Error>> {
-        self.read(|model| model.audit(visit))
-    }
-
-    fn size_bytes(&self) -> BoxFuture<'_, Result<u64, Error>> {
-        self.read(|model| model.size_bytes())
-    }
-
-    fn check(&self) -> BoxFuture<'_, Result<(), Error>> {
-        self.read(|model| model.check())
-    }
-
     /// A run is shorter than ids are kept, and seeded ids tell no time.
-    fn prune_batches(&self, _moment: Timestamp) -> BoxFuture<'_, Result<(), Error>> {
+    fn forget_batches(&self, _moment: Timestamp) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(std::future::ready(Ok(())))
     }
 }

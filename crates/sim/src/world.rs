@@ -354,16 +354,7 @@ impl World {
             nik: Nik::parse("320111111111111").expect("a NIK"),
             chassis: ChassisNumber::parse(&chassis(vehicle % 1_000_000)).expect("a chassis number"),
         };
-        let asked = async {
-            let answer = life.engine.inquire(partner, inquiry, Instant::now()).await;
-            life.gate.open().await;
-            answer
-        };
-        let answer = tokio::select! {
-            biased;
-            () = life.gate.died() => return None,
-            answer = asked => answer,
-        };
+        let answer = life.gate.answered(life.engine.inquire(partner, inquiry, Instant::now())).await?;
         match &answer {
             Ok(view) => self.auditor.offered(partner, view),
             Err(refused) => {
@@ -391,18 +382,12 @@ impl World {
         let was_running = life.gate.is_running();
         let number = InvoiceNumber::new(invoice);
         let asked = async {
-            let answer = match channel {
+            match channel {
                 "pay" => life.engine.pay(partner, number, Instant::now()).await,
                 _ => life.engine.status(partner, number).await,
-            };
-            life.gate.open().await;
-            answer
+            }
         };
-        let answer = tokio::select! {
-            biased;
-            () = life.gate.died() => return None,
-            answer = asked => answer,
-        };
+        let answer = life.gate.answered(asked).await?;
         let was_disturbed = !was_running || life.gate.disturbances() != disturbances;
         self.auditor.told(&Answered { partner, invoice, channel, asked_at, was_disturbed, answer: &answer });
         self.record.probe(&match &answer {

@@ -9,6 +9,7 @@
 
 pub mod conformance;
 pub mod copy;
+pub mod front;
 pub mod lookup;
 pub mod model;
 

@@ -2,19 +2,14 @@
 //! commit is a step that a life can end at.
 
 use super::steps::Steps;
-use domain::{
-    Command, Decision, Environment, Invoice, InvoiceNumber, Lease, Partner, Posting, Product, Rupiah,
-    Timestamp, UpstreamId, Username,
-    ledger::Account,
-    record::{Entry, Event, Incident, Proposal},
-};
+use domain::{Command, Decision};
 use engine::{domain, store};
 use futures::future::BoxFuture;
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use store::{AuditVisitor, Batch, BatchId, Error, InvoiceFilter, Store, StoredInvoice};
+use store::{Batch, BatchId, Error, Store, front::Front};
 use tokio::{sync::watch, time::sleep};
 
 /// What befalls a batch.
@@ -163,20 +158,21 @@ impl Watched {
         let mut open = gate.subscribe();
         open.wait_for(|open| *open).await.expect("the gate outlives those who wait");
     }
-
-    fn read<'a, T: Send + 'a>(
-        &'a self,
-        read: impl FnOnce(&'a dyn Store) -> BoxFuture<'a, Result<T, Error>> + Send + 'a,
-    ) -> BoxFuture<'a, Result<T, Error>> {
-        Box::pin(async move {
-            Self::wait_for(&self.readable).await;
-            read(self.inner.as_ref()).await
-        })
-    }
 }
 
-impl Store for Watched {
-    fn apply(&self, batch: Batch) -> BoxFuture<'_, Result<Vec<Decision>, Error>> {
+impl Front for Watched {
+    fn behind(&self) -> &dyn Store {
+        self.inner.as_ref()
+    }
+
+    fn reach(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async {
+            Self::wait_for(&self.readable).await;
+            Ok(())
+        })
+    }
+
+    fn write(&self, batch: Batch) -> BoxFuture<'_, Result<Vec<Decision>, Error>> {
         Box::pin(async move {
             lock(&self.batches).push(batch.commands.clone());
             Self::wait_for(&self.open).await;
@@ -205,113 +201,12 @@ impl Store for Watched {
         })
     }
 
-    fn batch_committed(&self, id: BatchId) -> BoxFuture<'_, Result<bool, Error>> {
+    fn was_committed(&self, id: BatchId) -> BoxFuture<'_, Result<bool, Error>> {
         lock(&self.questions).push(id);
         self.inner.batch_committed(id)
     }
 
-    fn partner(&self, username: &Username) -> BoxFuture<'_, Result<Option<Partner>, Error>> {
-        let username = username.clone();
-        Box::pin(async move {
-            Self::wait_for(&self.readable).await;
-            self.inner.partner(&username).await
-        })
-    }
-
-    fn partners(&self) -> BoxFuture<'_, Result<Vec<Partner>, Error>> {
-        self.read(|store| store.partners())
-    }
-
-    fn products(&self) -> BoxFuture<'_, Result<Vec<Product>, Error>> {
-        self.read(|store| store.products())
-    }
-
-    fn catalogue_version(&self) -> BoxFuture<'_, Result<i64, Error>> {
-        self.read(|store| store.catalogue_version())
-    }
-
-    fn invoice(&self, number: InvoiceNumber) -> BoxFuture<'_, Result<Option<StoredInvoice>, Error>> {
-        self.read(move |store| store.invoice(number))
-    }
-
-    fn invoices(&self, filter: InvoiceFilter) -> BoxFuture<'_, Result<Vec<StoredInvoice>, Error>> {
-        self.read(|store| store.invoices(filter))
-    }
-
-    fn pending(&self, after: InvoiceNumber, limit: u32) -> BoxFuture<'_, Result<Vec<Invoice>, Error>> {
-        self.read(move |store| store.pending(after, limit))
-    }
-
-    fn pending_count(&self) -> BoxFuture<'_, Result<u64, Error>> {
-        self.read(|store| store.pending_count())
-    }
-
-    fn balance(&self, account: Account) -> BoxFuture<'_, Result<Rupiah, Error>> {
-        self.read(move |store| store.balance(account))
-    }
-
-    fn balances(&self) -> BoxFuture<'_, Result<Vec<(Account, Rupiah)>, Error>> {
-        self.read(|store| store.balances())
-    }
-
-    fn postings(&self, subject: i64) -> BoxFuture<'_, Result<Vec<Posting>, Error>> {
-        self.read(move |store| store.postings(subject))
-    }
-
-    fn account_postings(
-        &self,
-        account: Account,
-        before: i64,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<Posting>, Error>> {
-        self.read(move |store| store.account_postings(account, before, limit))
-    }
-
-    fn entries(&self, before: i64, limit: u32) -> BoxFuture<'_, Result<Vec<Entry>, Error>> {
-        self.read(move |store| store.entries(before, limit))
-    }
-
-    fn entry_by_reference(
-        &self,
-        environment: Environment,
-        reference: &str,
-    ) -> BoxFuture<'_, Result<Option<Entry>, Error>> {
-        self.inner.entry_by_reference(environment, reference)
-    }
-
-    fn incidents(&self, limit: u32) -> BoxFuture<'_, Result<Vec<Incident>, Error>> {
-        self.read(move |store| store.incidents(limit))
-    }
-
-    fn proposals(&self) -> BoxFuture<'_, Result<Vec<Proposal>, Error>> {
-        self.read(|store| store.proposals())
-    }
-
-    fn proposal(&self, number: InvoiceNumber) -> BoxFuture<'_, Result<Option<Proposal>, Error>> {
-        self.read(move |store| store.proposal(number))
-    }
-
-    fn upstreams(&self) -> BoxFuture<'_, Result<Vec<(String, UpstreamId)>, Error>> {
-        self.read(|store| store.upstreams())
-    }
-
-    fn leases(&self) -> BoxFuture<'_, Result<Vec<(String, Lease)>, Error>> {
-        self.read(|store| store.leases())
-    }
-
-    fn size_bytes(&self) -> BoxFuture<'_, Result<u64, Error>> {
-        self.read(|store| store.size_bytes())
-    }
-
-    fn events(&self, after: i64, limit: u32) -> BoxFuture<'_, Result<Vec<(i64, Event)>, Error>> {
-        self.read(move |store| store.events(after, limit))
-    }
-
-    fn audit(&self, visit: AuditVisitor) -> BoxFuture<'_, Result<(), Error>> {
-        self.inner.audit(visit)
-    }
-
-    fn check(&self) -> BoxFuture<'_, Result<(), Error>> {
+    fn is_well(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move {
             let fails = {
                 let mut checks = lock(&self.checks);
@@ -328,9 +223,5 @@ impl Store for Watched {
             }
             self.inner.check().await
         })
-    }
-
-    fn prune_batches(&self, moment: Timestamp) -> BoxFuture<'_, Result<(), Error>> {
-        self.inner.prune_batches(moment)
     }
 }
