@@ -6,9 +6,9 @@
 use crate::kit::{
     Gateway, PATIENCE, Ran, Site,
     books::{Books, times_said},
-    clients::{Hall, OPENING, PARTNERS, PASSWORD, Said, UNREACHABLE},
+    clients::{Hall, Note, OPENING, PARTNERS, PASSWORD, Said, UNREACHABLE},
     dice::Dice,
-    http,
+    http, within,
 };
 use serde_json::Value;
 use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
@@ -117,10 +117,22 @@ fn seed() -> u64 {
 
 /// Waits until the gateway's line is signed on.
 fn signed_on(gateway: &Gateway) {
-    crate::kit::within(PATIENCE, "the line is up", || {
+    within(PATIENCE, "the line is up", || {
         http::get(gateway.address(), "/health/lines")
             .is_ok_and(|answer| answer.body.contains("\"is_up\":true"))
     });
+}
+
+/// Faults end, payments settle, and all three books agree; they, and what the clients wrote down.
+fn agreed(site: &Site, hall: &Hall, bank: &Bank) -> (Books, Vec<Note>) {
+    bank.faults("{}");
+    site.settled();
+    site.verify();
+    let mut notes = hall.take_notes();
+    // "No line" is said before anything is reserved, and of that moment alone: asked again, it may be paid.
+    notes.retain(|note| !matches!(&note.said, Said::Refused { reason } if reason == UNREACHABLE));
+    let books = Books::read_all_with(site, &notes, &bank.payments());
+    (books, notes)
 }
 
 /// Clients write every answer down; gateway and bank are killed in turn.
@@ -156,13 +168,7 @@ fn three_books_agree_whoever_is_killed() {
         hall.run_for(Duration::from_secs(4));
         gateway
     });
-    bank.faults("{}");
-    site.settled();
-    site.verify();
-    let mut notes = hall.take_notes();
-    // "No line" is said before anything is reserved, and of that moment alone: asked again, it may be paid.
-    notes.retain(|note| !matches!(&note.said, Said::Refused { reason } if reason == UNREACHABLE));
-    let books = Books::read_all_with(&site, &notes, &bank.payments());
+    let (books, notes) = agreed(&site, &hall, &bank);
     gateway.stop();
     let reached = [
         books.count("CONFIRM"),
@@ -275,7 +281,7 @@ fn gateways_on_one_database_have_a_line_each_and_keep_one_set_of_books() {
     let gateways = hall.work_while(seed, || {
         let start = |door: usize| {
             let gateway = site.serve(&configuration);
-            crate::kit::within(PATIENCE, "it has one line", || line_of(&gateway).is_some());
+            within(PATIENCE, "it has one line", || line_of(&gateway).is_some());
             hall.open(door, gateway.address(), true);
             gateway
         };
@@ -284,9 +290,12 @@ fn gateways_on_one_database_have_a_line_each_and_keep_one_set_of_books() {
             let door = kill % 2;
             hall.run_for_answers(100, Duration::from_secs(5));
             // Under faults, a line may be down just then.
-            if let (Some(one), Some(other)) = (line_of(&killed), line_of(&kept)) {
-                assert_ne!(one, other, "each has its own");
-            }
+            let mut lines = (None, None);
+            within(PATIENCE, "both have a line", || {
+                lines = (line_of(&killed), line_of(&kept));
+                lines.0.is_some() && lines.1.is_some()
+            });
+            assert_ne!(lines.0, lines.1, "each has its own");
             let printed = killed.kill();
             assert!(!printed.contains("panicked"), "{printed}");
             hall.shut(door);
@@ -296,12 +305,7 @@ fn gateways_on_one_database_have_a_line_each_and_keep_one_set_of_books() {
         hall.run_for_answers(100, Duration::from_secs(5));
         [killed, kept]
     });
-    bank.faults("{}");
-    site.settled();
-    site.verify();
-    let mut notes = hall.take_notes();
-    notes.retain(|note| !matches!(&note.said, Said::Refused { reason } if reason == UNREACHABLE));
-    let books = Books::read_all_with(&site, &notes, &bank.payments());
+    let (books, _) = agreed(&site, &hall, &bank);
     assert!(books.count("CONFIRM") > 50);
     for gateway in gateways {
         gateway.stop();
