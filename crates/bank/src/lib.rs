@@ -30,7 +30,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    time::Instant,
+};
 
 /// What the engine must know of an upstream before it can be trusted with money.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +105,7 @@ pub struct Terminals {
 }
 
 /// How a line, or whatever takes its place, stands: for people and monitoring.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LineState {
     /// Its name: a terminal id, an address.
     pub name: String,
@@ -336,9 +339,10 @@ pub trait Bank: Send + Sync + 'static {
     /// `answer_timeout`. Dropping the future takes nothing back.
     fn pay(&self, place: Place, request: PaymentRequest) -> BoxFuture<'_, PaymentOutcome>;
 
-    /// Whether a question about a payment would leave now; asked before it is written down that one does.
-    fn can_ask(&self, _identity: &str) -> bool {
-        true
+    /// From when on "not paid" in answer to a question about a payment can be believed, as far as it may be an answer to
+    /// an earlier question; `None` if no question would leave now. Asked before it is written down that one does.
+    fn not_paid_counts_from(&self, _identity: &str) -> Option<Instant> {
+        Some(Instant::now())
     }
 
     /// Asks what became of a payment, by its identity. Whether that may carry it out, or undo it, says

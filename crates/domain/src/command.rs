@@ -18,6 +18,7 @@ use crate::{
         Username,
     },
 };
+use std::time::Duration;
 
 /// A change of durable state.
 #[derive(Clone, Debug)]
@@ -95,6 +96,8 @@ pub struct PutOffResolution {
     pub facts: PaymentFacts,
     /// From when on "not paid" counts again; later than it was.
     pub resolve_after: Timestamp,
+    /// How long what leaves may take to arrive.
+    pub rest: Duration,
     /// Whether what leaves is a reversal.
     pub reverses: bool,
     /// The lease under which the payment is looked after, if it is under one.
@@ -604,6 +607,9 @@ pub enum Rejection {
     /// The approver approves something else than what is proposed.
     #[error("what is proposed is something else; look at `esamsat pending list`")]
     ProposalDiffers,
+    /// The bank was asked since with a question that may pay or undo it.
+    #[error("the bank was asked again since the proposal; look at what it says now, and propose once more")]
+    ProposalOutdated,
     /// No such incident, or it is of a kind that moves no money.
     #[error("there is no such incident to correct")]
     NothingToCorrect,

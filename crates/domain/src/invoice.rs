@@ -20,7 +20,7 @@ use crate::{
     value::{ChassisNumber, Environment, Nik, PaymentCode, ProductCode, UpstreamId},
 };
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// The gateway's transaction number: twelve digits, unique for ever.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -206,6 +206,8 @@ pub struct Attempt {
     pub identity: String,
     /// Whether the bank was asked to reverse it: from then on, only its answer to that says how it ends.
     pub is_reversing: bool,
+    /// How long what put it off last may take to arrive; zero while no question was asked that may pay or undo it.
+    pub rest: Duration,
 }
 
 /// The bank's proof of a payment.

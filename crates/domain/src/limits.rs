@@ -15,8 +15,11 @@ pub const password_chars_max: usize = 128;
 /// Characters of a free text that an operator writes (reference, reason, name).
 pub const operator_text_chars_max: usize = 200;
 
-/// For so long after it was proposed that a payment ends as not paid, no question is sent that could pay it.
+/// For so long after it was proposed how a payment ends, no question is sent that could make that untrue.
 pub const proposal_holds_back: Duration = Duration::from_hours(24);
+
+/// The clocks of operators and gateways differ by less.
+pub const clocks_apart_max: Duration = Duration::from_mins(5);
 
 /// Digits of a payment code.
 pub const payment_code_digits_max: usize = 20;

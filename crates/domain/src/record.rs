@@ -205,6 +205,9 @@ pub struct Proposal {
     pub reason: String,
     /// When.
     pub at: Timestamp,
+    /// What [`Attempt::resolve_after`](crate::Attempt::resolve_after) was then: it tells whether the bank was asked since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolve_after: Option<Timestamp>,
     /// Who approved it, and when; none while it stands, or if the bank's own word came first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved: Option<Approval>,
@@ -215,7 +218,9 @@ impl Proposal {
     /// reversal never, what could pay if it says "not paid".
     pub fn holds_questions_back(&self, reverses: bool, now: Timestamp) -> bool {
         let is_at_stake = reverses || self.resolution == Resolution::NotPaid;
-        is_at_stake && now < self.at.plus(limits::proposal_holds_back)
+        is_at_stake
+            && self.at <= now.plus(limits::clocks_apart_max)
+            && now < self.at.plus(limits::proposal_holds_back)
     }
 }
 

@@ -16,6 +16,7 @@ use domain::{
     record::{Incident, IncidentKind, Proposal, Resolution},
     rows::{Changes, Claim, Keys, Rows},
 };
+use std::time::Duration;
 
 const LIVE: Environment = Environment::Live;
 const PARTNER: PartnerId = PartnerId(7);
@@ -39,6 +40,7 @@ fn attempt() -> Attempt {
         resolve_after: second(120),
         identity: "1123090000-000123".to_owned(),
         is_reversing: false,
+        rest: Duration::ZERO,
     }
 }
 
@@ -141,6 +143,7 @@ impl World {
             reference: "letter 12".to_owned(),
             reason: "the bank wrote".to_owned(),
             at: second(600),
+            resolve_after: None,
             approved: None,
         };
         let incident = |(kind, corrected_by)| Incident {

@@ -8,7 +8,7 @@
 //! A gateway that is alone with its store holds everything, and writes no lease.
 
 use crate::{Engine, Ids, StartError, limits};
-use bank::{Holds, Terminals};
+use bank::{Holds, LineState, Terminals};
 use domain::{
     Accepted, Command, Decision, Fence, Lease, Rejection, Slot, Terminal, UpstreamId, command::ChangeLease,
 };
@@ -111,7 +111,7 @@ impl Leases {
     }
 
     /// The change that a lease needs now: to be taken, to be renewed, or, if it is nobody's concern any more,
-    /// to be given up for its holder that is gone.
+    /// to be given up, for its holder as well if that is gone.
     fn due(&self, name: &str, is_wanted: bool) -> Option<ChangeLease> {
         let after = self.after?;
         let change = |seen: Option<Lease>, holder: &str| {
@@ -123,7 +123,7 @@ impl Leases {
         let is_free = !lease.is_held();
         let stands_still = since.elapsed() >= after;
         if lease.holder == self.holder {
-            return change(Some(lease), &self.holder);
+            return change(Some(lease), if is_wanted { &self.holder } else { "" });
         }
         match (is_wanted, is_free || stands_still) {
             (true, true) => change(Some(lease), &self.holder),
@@ -182,13 +182,28 @@ impl Leases {
     }
 }
 
+/// Since when an upstream's lines have all been down.
+#[derive(Default)]
+struct Lineless(BTreeMap<UpstreamId, Instant>);
+
+impl Lineless {
+    /// Whether this gateway can ask about the upstream's payments, or soon can again; if not, another one had better.
+    fn can_ask(&mut self, upstream: UpstreamId, lines: &[LineState]) -> bool {
+        if lines.is_empty() || lines.iter().any(|line| line.is_up) {
+            self.0.remove(&upstream);
+            return true;
+        }
+        self.0.entry(upstream).or_insert_with(Instant::now).elapsed() < limits::lineless_max
+    }
+}
+
 impl Engine {
     /// Takes, renews and watches leases until the gateway stops; then gives its own up.
     pub(crate) async fn keep_leases(self: Arc<Self>) {
         let Some(after) = self.leases.after else { return };
-        let mut wanted = vec![HOUSEKEEPING.to_owned()];
-        wanted.extend(self.banks.keys().map(|upstream| resolver(*upstream)));
-        wanted.extend(self.leases.own());
+        let mut always = vec![HOUSEKEEPING.to_owned()];
+        always.extend(self.leases.own());
+        let mut lineless = Lineless::default();
         let mut ticks = tokio::time::interval(after / 4);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let is_line = |name: &str| name.starts_with(LINE);
@@ -206,8 +221,8 @@ impl Engine {
             }
             if is_stopping {
                 // Answers still come in on the lines.
-                wanted = self.leases.own().into_iter().filter(|name| is_line(name)).collect();
-                let due = wanted.iter().filter_map(|name| self.leases.due(name, true));
+                let lines = self.leases.own().into_iter().filter(|name| is_line(name)).collect::<Vec<_>>();
+                let due = lines.iter().filter_map(|name| self.leases.due(name, true));
                 futures::future::join_all(due.map(|change| self.change_lease(change))).await;
                 continue;
             }
@@ -224,8 +239,11 @@ impl Engine {
                 }
                 None => continue,
             }
-            wanted.retain(|name| !is_line(name));
+            let mut wanted = always.clone();
             for (upstream, bank) in &self.banks {
+                if lineless.can_ask(*upstream, &bank.lines()) {
+                    wanted.push(resolver(*upstream));
+                }
                 wanted.extend(self.leases.lines(*upstream, &bank.terminals()));
             }
             let mut names = wanted.clone();
@@ -342,6 +360,30 @@ mod tests {
         leases.note("work", &lease("", 2, 0), Instant::now());
         assert_eq!(holder(leases.due("work", false)), None);
         assert!(leases.due("work", true).is_some(), "what is free is taken at once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_ones_own_and_not_wanted_is_given_up() {
+        let leases = gateway(1);
+        leases.note("work", &lease(&leases.holder.clone(), 3, 0), Instant::now());
+        let holder = |is_wanted| leases.due("work", is_wanted).map(|change| change.holder);
+        assert_eq!((holder(true), holder(false)), (Some(leases.holder.clone()), Some(String::new())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gateway_without_a_line_leaves_the_questions_to_others() {
+        let upstream = UpstreamId(1);
+        let mut lineless = Lineless::default();
+        let line = |is_up| LineState { is_up, ..LineState::default() };
+        assert!(lineless.can_ask(upstream, &[]), "one that needs no line");
+        for _ in 0..2 {
+            assert!(lineless.can_ask(upstream, &[line(false), line(false)]), "it may come up");
+            tokio::time::advance(limits::lineless_max / 2).await;
+            assert!(lineless.can_ask(upstream, &[line(false), line(false)]));
+            tokio::time::advance(limits::lineless_max / 2).await;
+            assert!(!lineless.can_ask(upstream, &[line(false), line(false)]));
+            assert!(lineless.can_ask(upstream, &[line(false), line(true)]));
+        }
     }
 
     #[tokio::test]

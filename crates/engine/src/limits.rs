@@ -76,6 +76,12 @@ pub const readiness_age_max: Duration = Duration::from_secs(1);
 /// How long the store may take, once the time for an answer is up, to say what the answer is.
 pub const last_look_max: Duration = Duration::from_secs(2);
 
+/// A store that cannot say what a late answer is for is asked this often.
+pub const late_answer_pause: Duration = Duration::from_secs(1);
+
+/// A gateway without any line to a bank for so long leaves its orphaned payments to others.
+pub const lineless_max: Duration = Duration::from_secs(30);
+
 /// Status questions under way at the same time.
 pub const status_questions_parallel_max: usize = 32;
 

@@ -16,6 +16,7 @@ use domain::{
     Rejection, State,
     command::{BeginPayment, Outcome, PaymentFacts},
 };
+use std::time::Duration;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -139,6 +140,7 @@ impl Engine {
                 resolve_after: now,
                 identity,
                 is_reversing: false,
+                rest: Duration::ZERO,
             };
             invoice.state = State::Pending { attempt };
         }
@@ -292,7 +294,7 @@ impl Engine {
         let not_before = begun + self.settings.send_within + bank.profile().horizon;
         let known = match self.judge(&invoice, outcome) {
             Some(outcome) => {
-                let known = Known { outcome, put_off_until: Some(send_before.plus(bank.profile().horizon)) };
+                let known = Known::of_first(outcome, send_before, bank.profile());
                 match self.settle(&facts, &known, None).await {
                     Ok(invoice) => return Ok(Ended::Settled(invoice)),
                     Err(_) => Some(known),

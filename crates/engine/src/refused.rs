@@ -123,6 +123,7 @@ pub(crate) fn reason_of(rejection: &Rejection) -> Refusal {
         | Rejection::AlreadyProposed
         | Rejection::SameOperator
         | Rejection::ProposalDiffers
+        | Rejection::ProposalOutdated
         | Rejection::NothingToCorrect
         | Rejection::AlreadyCorrected
         | Rejection::ReferenceUsed

@@ -20,8 +20,8 @@ use crate::{
 };
 use bank::{Bank, Holds, PaymentRequest, Question, SendBefore, StatusOutcome};
 use domain::{
-    Accepted, Command, Fence, Invoice, InvoiceNumber, NotPaidProof, PartnerId, Rejection, State, Timestamp,
-    UpstreamId,
+    Accepted, Attempt, Command, Fence, Invoice, InvoiceNumber, NotPaidProof, PartnerId, Rejection, State,
+    Timestamp, UpstreamId,
     command::{Outcome, PaymentFacts, PutOffResolution},
     record::IncidentKind,
 };
@@ -84,11 +84,20 @@ struct Case {
     /// Until when it was put off when this process last looked.
     resolve_after: Option<Timestamp>,
     due_at: Instant,
+    /// When the next question is worth asking, where that is later than asking again would be.
+    asks_from: Option<Instant>,
     asked: u32,
     known: Option<Known>,
     reported_long: bool,
     /// Under which lease it is looked after; none if this gateway began it, or is alone.
     fence: Option<Fence>,
+}
+
+impl Case {
+    /// Whether another gateway has put it off since this one last looked.
+    fn is_put_off_by_another(&self, attempt: &Attempt) -> bool {
+        self.resolve_after.is_some_and(|known| known != attempt.resolve_after)
+    }
 }
 
 /// All open payments that this process knows of, and when each is due.
@@ -251,6 +260,7 @@ impl Engine {
                         not_before,
                         resolve_after: None,
                         due_at,
+                        asks_from: None,
                         asked: 0,
                         known,
                         reported_long: false,
@@ -308,6 +318,7 @@ impl Engine {
                 resolve_after: Some(attempt.resolve_after),
                 // By a clock that is wrong, here or there, its age is not known: it may be young.
                 due_at: if is_of_the_future { now + left_alone_for } else { now },
+                asks_from: None,
                 asked: 0,
                 known: None,
                 reported_long: false,
@@ -351,18 +362,22 @@ impl Engine {
             self.raise_incident(Some(number), IncidentKind::PendingLong, detail);
         }
         let asked_instant = Instant::now();
-        let not_before = case.not_before;
+        let question = bank.profile().question;
+        let is_others = case.fence.is_none()
+            && age > self.own_for(bank.as_ref())
+            && asked_instant >= case.not_before
+            && self.leases.holding(&leases::resolver(facts.upstream)) == Holds::No;
         let known = match &case.known {
             Some(known) => Some(known.clone()),
+            // Whoever looks after it asks already, and each such question puts off when the other's counts.
+            None if question != Question::Asks && case.is_put_off_by_another(attempt) && is_others => {
+                return Asked::Done;
+            }
             None => self.ask(bank.as_ref(), &stored, &facts, &mut case).await,
         };
         let Some(known) = known else {
-            let is_others = case.fence.is_none()
-                && age > self.own_for(bank.as_ref())
-                && asked_instant >= not_before
-                && self.leases.holding(&leases::resolver(facts.upstream)) == Holds::No;
-            let question = bank.profile().question;
-            return if is_others { Asked::Done } else { Asked::Open(self.next(case, question)) };
+            let is_over = case.asks_from.is_none() && is_others;
+            return if is_over { Asked::Done } else { Asked::Open(self.next(case, question)) };
         };
         match self.settle(&facts, &known, case.fence.clone()).await {
             Ok(_) | Err(crate::Failure::Rejected(Rejection::LeaseLost)) => Asked::Done,
@@ -390,22 +405,25 @@ impl Engine {
         let attempt = invoice.state.attempt()?;
         // Both clocks are read before the question leaves.
         let (asked_at, asked_instant) = (self.clock.now(), Instant::now());
-        let put_off_for = self.settings.send_within + bank.profile().horizon;
-        if case
-            .resolve_after
-            .replace(attempt.resolve_after)
-            .is_some_and(|known| known != attempt.resolve_after)
-        {
-            // Another gateway asked, by its own clock: by ours, what it sent may be as young as this.
+        let horizon = bank.profile().horizon;
+        let put_off_for = self.settings.send_within + horizon;
+        // Before its first request can have left for the last time, a refusal is of nothing.
+        let has_left = asked_at >= attempt.send_before && asked_instant + horizon >= case.not_before;
+        if case.is_put_off_by_another(attempt) {
+            // It asked by its own clock: by ours, what it sent may be as young as this.
             case.not_before = case.not_before.max(asked_instant + put_off_for);
         }
+        case.resolve_after = Some(attempt.resolve_after);
         let is_quiet = asked_instant >= case.not_before && asked_at >= attempt.resolve_after;
         let question = bank.profile().question;
         // Only what can no longer arrive may be overtaken by a reversal.
         if question == Question::Reverses && !is_quiet {
             return None;
         }
-        if question != Question::Asks && !bank.can_ask(&attempt.identity) {
+        let counts_from = bank.not_paid_counts_from(&attempt.identity)?;
+        // An answer that could not be believed would only put off when one can.
+        if is_quiet && question != Question::Reverses && counts_from > Instant::now() {
+            case.asks_from = Some(counts_from);
             return None;
         }
         let send_within = self.settings.send_within;
@@ -413,21 +431,25 @@ impl Engine {
         let (counts, put_off_until) = if question == Question::Asks {
             (is_quiet, None)
         } else {
-            let horizon = bank.profile().horizon;
             let millisecond = Duration::from_millis(1);
             let until = send_before.plus(horizon).max(attempt.resolve_after.plus(millisecond));
             let command = Command::PutOffResolution(Box::new(PutOffResolution {
                 facts: facts.clone(),
                 resolve_after: until,
+                rest: put_off_for,
                 reverses: question == Question::Reverses,
                 fence: case.fence.clone(),
                 at: asked_at,
             }));
-            case.not_before = asked_instant + put_off_for;
             match self.journal.submit(command).await {
                 Ok(Accepted::PutOff { counts }) => {
+                    case.not_before = asked_instant + put_off_for;
                     case.resolve_after = Some(until);
                     (counts && is_quiet, Some(until))
+                }
+                Err(crate::Failure::Rejected(Rejection::AlreadyProposed)) => {
+                    tracing::info!(invoice = %invoice.number, "not asked: operators have proposed how it ends");
+                    return None;
                 }
                 // Settled meanwhile, or looked after by another gateway, or not written: nothing is sent.
                 Ok(_) | Err(_) => return None,
@@ -450,10 +472,9 @@ impl Engine {
             StatusOutcome::Paid(paid) => self.judge_paid(invoice, paid),
             StatusOutcome::NotPaid => (counts && bank.profile().definitive_status)
                 .then_some(Outcome::NotPaid(NotPaidProof::NotFound { asked_at })),
-            // Before its first request can have left for the last time, a refusal is of nothing.
-            StatusOutcome::Refused(refusal) => (asked_at >= attempt.send_before
-                && asked_instant + bank.profile().horizon >= case.not_before)
-                .then_some(Outcome::NotPaid(NotPaidProof::Refused { refusal })),
+            StatusOutcome::Refused(refusal) => {
+                has_left.then_some(Outcome::NotPaid(NotPaidProof::Refused { refusal }))
+            }
             StatusOutcome::PaidByAnother => (counts && bank.profile().definitive_status)
                 .then_some(Outcome::NotPaid(NotPaidProof::PaidByAnother)),
             StatusOutcome::PayerUnknown => {
@@ -488,6 +509,10 @@ impl Engine {
 
     /// Doubles the pause, with jitter, but asks as soon as "not found" begins to count.
     fn later(&self, mut case: Case) -> Case {
+        if let Some(asks_from) = case.asks_from.take() {
+            case.due_at = asks_from;
+            return case;
+        }
         let doubled = self.settings.status_question_pause.saturating_mul(1 << case.asked.min(16));
         // What is known is only to be written, which costs the bank nothing.
         let longest = if case.known.is_some() {
@@ -516,6 +541,7 @@ mod tests {
             not_before: due_at,
             resolve_after: None,
             due_at,
+            asks_from: None,
             asked: 0,
             known,
             reported_long: false,

@@ -1,8 +1,8 @@
 //! Settling: booking what is known of a payment, telling whoever waits, and raising incidents about what
 //! cannot be right. Late answers come in here as well.
 
-use crate::{Engine, Failure};
-use bank::{LateAnswer, Paid, PaymentOutcome, Unknown};
+use crate::{Engine, Failure, limits};
+use bank::{LateAnswer, Paid, PaymentOutcome, Profile, Question, Unknown};
 use domain::{
     Accepted, Command, Fence, Invoice, InvoiceNumber, Rejection, State, Timestamp,
     command::{Outcome, PaymentFacts, RaiseIncident, SettlePayment},
@@ -12,7 +12,10 @@ use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{sleep, timeout},
+};
 
 /// An outcome that is known, and may not be written yet.
 #[derive(Clone, Debug)]
@@ -20,6 +23,14 @@ pub(crate) struct Known {
     pub(crate) outcome: Outcome,
     /// See [`SettlePayment::put_off_until`].
     pub(crate) put_off_until: Option<Timestamp>,
+}
+
+impl Known {
+    /// What became of the first request, whatever has been asked since.
+    pub(crate) fn of_first(outcome: Outcome, send_before: Timestamp, profile: &Profile) -> Self {
+        let put_off_until = (profile.question != Question::Asks).then(|| send_before.plus(profile.horizon));
+        Self { outcome, put_off_until }
+    }
 }
 
 /// Who waits for which invoice to become final.
@@ -168,18 +179,35 @@ impl Engine {
         }
     }
 
+    /// The invoice that a late answer is for. Of an open one the resolver asks again anyway; that one which is over was
+    /// paid nobody would hear of otherwise, so a store that does not answer is asked until it does.
+    async fn answered_late(&self, answer: &LateAnswer) -> Option<Invoice> {
+        let number = answer.invoice;
+        loop {
+            match timeout(limits::read_max, self.store.invoice(number)).await {
+                Ok(Ok(Some(stored))) => return Some(stored.invoice),
+                Ok(Ok(None)) => {
+                    let detail = format!("an answer to invoice {number}, which does not exist");
+                    self.raise_incident(None, IncidentKind::Unmatched, detail);
+                    return None;
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(invoice = %number, %error, "a late answer was not applied");
+                }
+                Err(_) => {
+                    tracing::warn!(invoice = %number, "a late answer was not applied: the store is slow")
+                }
+            }
+            if !matches!(answer.outcome, PaymentOutcome::Paid(_)) {
+                return None;
+            }
+            self.stopping.run_until_cancelled(sleep(limits::late_answer_pause)).await?;
+        }
+    }
+
     async fn settle_late_answer(&self, answer: LateAnswer) {
         let number = answer.invoice;
-        let stored = match self.store.invoice(number).await {
-            Ok(Some(stored)) => stored,
-            Ok(None) => {
-                let detail = format!("an answer to invoice {number}, which does not exist");
-                return self.raise_incident(None, IncidentKind::Unmatched, detail);
-            }
-            // The resolver asks again anyway.
-            Err(error) => return tracing::warn!(invoice = %number, %error, "a late answer was not applied"),
-        };
-        let invoice = stored.invoice;
+        let Some(invoice) = self.answered_late(&answer).await else { return };
         let outcome = match answer.outcome {
             outcome @ (PaymentOutcome::Paid(_) | PaymentOutcome::Refused(_)) => outcome,
             PaymentOutcome::Unknown(unknown) => return self.note_unknown(number, &unknown),
@@ -200,10 +228,9 @@ impl Engine {
         let (Some(facts), Some(outcome)) = (PaymentFacts::of(&invoice), self.judge(&invoice, outcome)) else {
             return;
         };
-        // It answers the first request, whatever was asked since.
         let first = invoice.state.attempt().zip(self.banks.get(&invoice.upstream));
-        let put_off_until = first.map(|(attempt, bank)| attempt.send_before.plus(bank.profile().horizon));
-        let known = Known { outcome, put_off_until };
+        let Some((attempt, bank)) = first else { return };
+        let known = Known::of_first(outcome, attempt.send_before, bank.profile());
         let settled = self.settle(&facts, &known, None).await;
         if matches!(settled, Err(Failure::Rejected(Rejection::BeingReversed)))
             && matches!(known.outcome, Outcome::Paid { .. })

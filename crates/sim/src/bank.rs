@@ -27,7 +27,7 @@ use std::{
 };
 use tokio::{
     sync::{Semaphore, mpsc},
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 /// One payment, as the bank knows it.
@@ -910,8 +910,8 @@ impl Bank for Connector {
         Box::pin(self.send(place, request))
     }
 
-    fn can_ask(&self, _identity: &str) -> bool {
-        self.held() != Holds::No
+    fn not_paid_counts_from(&self, _identity: &str) -> Option<Instant> {
+        (self.held() != Holds::No).then(Instant::now)
     }
 
     fn status(&self, request: PaymentRequest) -> BoxFuture<'_, StatusOutcome> {

@@ -145,9 +145,11 @@ async fn decide(
         }
         world.record.probe("operators: one person refused");
     }
+    let is_reversing = invoice.state.attempt().is_some_and(|attempt| attempt.is_reversing);
     let pause = match resolution {
         // What was asked before the proposal may still be under way.
         Resolution::NotPaid => in_flight,
+        Resolution::Paid { .. } if is_reversing && random.permille(500) => in_flight,
         Resolution::Paid { .. } => Duration::from_millis(random.between(1, 3_000)),
     };
     sleep(pause).await;

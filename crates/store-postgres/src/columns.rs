@@ -12,6 +12,7 @@ use domain::{
     record::{Entry, EntryKind, Event, EventKind, Incident, IncidentKind},
 };
 use serde_json::from_str;
+use std::time::Duration;
 use tokio_postgres::{Row, types::FromSql};
 
 /// The columns that [`invoice`] reads, in order, of the tables that [`invoice_tables`] joins.
@@ -20,13 +21,13 @@ macro_rules! invoice_columns {
         "invoice.number, inquired_at, payable_until, total, fee, cashback, invoice.partner, upstream, \
          business_date, environment, product, chassis, payment_code, refusal, begun_at, send_before, \
          resolve_after, identity, settled_at, reference_number, trace_number, proof, is_reversing, \
-         upstream_fee, upstream_cashback"
+         upstream_fee, upstream_cashback, rest"
     };
 }
 pub(crate) use invoice_columns;
 
 /// How many those are.
-pub(crate) const INVOICE_COLUMNS: usize = 25;
+pub(crate) const INVOICE_COLUMNS: usize = 26;
 
 /// An invoice's rows side by side.
 macro_rules! invoice_tables {
@@ -99,6 +100,7 @@ fn state(row: &Row) -> Result<State, Unreadable> {
         resolve_after: moment(row, 16)?,
         identity: get(row, 17)?,
         is_reversing: get(row, 22)?,
+        rest: Duration::from_millis(get::<i64>(row, 25)?.unsigned_abs()),
     };
     let Some(settled_at) = get::<Option<i64>>(row, 18)?.map(Timestamp::from_millis) else {
         return Ok(State::Pending { attempt });

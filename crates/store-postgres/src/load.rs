@@ -12,6 +12,7 @@ use domain::{
     rows::{Claim, Counter, IncidentKey, Keys, Rows},
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
 use store::BatchId;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
@@ -73,11 +74,12 @@ pub(crate) enum Stage {
     Settled,
 }
 
-/// What questions have changed about a payment: until when it is put off, and whether it is being reversed.
-pub(crate) type PutOff = (Timestamp, bool);
+/// What questions have changed about a payment: until when it is put off, whether it is being reversed, and how
+/// long what put it off may take to arrive.
+pub(crate) type PutOff = (Timestamp, bool, Duration);
 
 pub(crate) fn put_off(invoice: &Invoice) -> Option<PutOff> {
-    invoice.state.attempt().map(|attempt| (attempt.resolve_after, attempt.is_reversing))
+    invoice.state.attempt().map(|attempt| (attempt.resolve_after, attempt.is_reversing, attempt.rest))
 }
 
 impl Stage {

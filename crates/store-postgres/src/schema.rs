@@ -24,6 +24,7 @@ pub(crate) struct Migration {
 pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, works_from: 1, sql: include_str!("../migrations/0001_initial.sql") },
     Migration { version: 2, works_from: 1, sql: include_str!("../migrations/0002_upstreams.sql") },
+    Migration { version: 3, works_from: 1, sql: include_str!("../migrations/0003_rest.sql") },
 ];
 
 /// The version that this program was written for.

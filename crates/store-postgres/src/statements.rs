@@ -90,8 +90,10 @@ statements! {
             $13::text[], $14::text[], $15::text[], $16::bigint[], $17::bigint[])";
     insert_payments = "INSERT INTO payment (number, begun_at, send_before, resolve_after, identity)
         SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])";
-    update_payments = "UPDATE payment SET resolve_after = changed.resolve_after, is_reversing = changed.is_reversing
-        FROM unnest($1::bigint[], $2::bigint[], $3::boolean[]) AS changed (number, resolve_after, is_reversing)
+    update_payments = "UPDATE payment SET resolve_after = changed.resolve_after, is_reversing = changed.is_reversing,
+            rest = changed.rest
+        FROM unnest($1::bigint[], $2::bigint[], $3::boolean[], $4::bigint[])
+            AS changed (number, resolve_after, is_reversing, rest)
         WHERE payment.number = changed.number";
     insert_settlements = "INSERT INTO settlement (number, settled_at, reference_number, trace_number, proof)
         SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[])";

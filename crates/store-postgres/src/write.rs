@@ -65,7 +65,7 @@ impl<'a> Plan<'a> {
             if stage < Stage::Begun && next >= Stage::Begun {
                 plan.payments.push(invoice);
                 // Only a copy begins with what has been asked since.
-                if invoice.state.attempt().is_some_and(|attempt| attempt.is_reversing) {
+                if invoice.state.attempt().is_some_and(|attempt| !attempt.rest.is_zero()) {
                     plan.put_off.push(invoice);
                 }
             }
@@ -124,6 +124,7 @@ impl<'a> Plan<'a> {
                     column(&self.put_off, |invoice| invoice.number.get()),
                     attempts().map(|attempt| attempt.resolve_after.as_millis()).collect::<Vec<_>>(),
                     attempts().map(|attempt| attempt.is_reversing).collect::<Vec<_>>(),
+                    attempts().map(|attempt| domain::time::millis(attempt.rest)).collect::<Vec<_>>(),
                 ],
             );
         }

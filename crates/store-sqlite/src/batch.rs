@@ -173,28 +173,28 @@ fn write_invoices(connection: &Connection, changes: &Changes) -> Result<(), Fail
         }
         let mut insert = connection.prepare_cached(
             "INSERT INTO invoice (number, state, sequence, begun_at, send_before, resolve_after, identity,
-                 settled_at, reference_number, trace_number, detail, is_reversing, environment, partner,
-                 upstream, business_date, inquired_at, payable_until, total, fee, cashback, product, chassis,
+                 settled_at, reference_number, trace_number, detail, is_reversing, rest, environment,
+                 partner, upstream, business_date, inquired_at, payable_until, total, fee, cashback, product, chassis,
                  payment_code, upstream_fee, upstream_cashback)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-                 ?21, ?22, ?23, ?24, ?25, ?26)",
+                 ?21, ?22, ?23, ?24, ?25, ?26, ?27)",
         )?;
         for invoice in changes.invoices.values().filter(|i| changes.presentments.contains_key(&i.number)) {
             bind_state(&mut insert, invoice)?;
-            insert.raw_bind_parameter(13, environment_code(invoice.environment))?;
-            insert.raw_bind_parameter(14, invoice.partner.0)?;
-            insert.raw_bind_parameter(15, invoice.upstream.0)?;
-            insert.raw_bind_parameter(16, invoice.business_date.as_number())?;
-            insert.raw_bind_parameter(17, invoice.inquired_at.as_millis())?;
-            insert.raw_bind_parameter(18, invoice.payable_until.map(domain::Timestamp::as_millis))?;
-            insert.raw_bind_parameter(19, invoice.total.get())?;
-            insert.raw_bind_parameter(20, invoice.fee.get())?;
-            insert.raw_bind_parameter(21, invoice.cashback.get())?;
-            insert.raw_bind_parameter(22, invoice.product.as_str())?;
-            insert.raw_bind_parameter(23, invoice.chassis.as_str())?;
-            insert.raw_bind_parameter(24, invoice.payment_code.as_ref().map(domain::PaymentCode::as_str))?;
-            insert.raw_bind_parameter(25, invoice.upstream_terms.fee.get())?;
-            insert.raw_bind_parameter(26, invoice.upstream_terms.cashback.get())?;
+            insert.raw_bind_parameter(14, environment_code(invoice.environment))?;
+            insert.raw_bind_parameter(15, invoice.partner.0)?;
+            insert.raw_bind_parameter(16, invoice.upstream.0)?;
+            insert.raw_bind_parameter(17, invoice.business_date.as_number())?;
+            insert.raw_bind_parameter(18, invoice.inquired_at.as_millis())?;
+            insert.raw_bind_parameter(19, invoice.payable_until.map(domain::Timestamp::as_millis))?;
+            insert.raw_bind_parameter(20, invoice.total.get())?;
+            insert.raw_bind_parameter(21, invoice.fee.get())?;
+            insert.raw_bind_parameter(22, invoice.cashback.get())?;
+            insert.raw_bind_parameter(23, invoice.product.as_str())?;
+            insert.raw_bind_parameter(24, invoice.chassis.as_str())?;
+            insert.raw_bind_parameter(25, invoice.payment_code.as_ref().map(domain::PaymentCode::as_str))?;
+            insert.raw_bind_parameter(26, invoice.upstream_terms.fee.get())?;
+            insert.raw_bind_parameter(27, invoice.upstream_terms.cashback.get())?;
             insert.raw_execute()?;
         }
     }
@@ -202,7 +202,7 @@ fn write_invoices(connection: &Connection, changes: &Changes) -> Result<(), Fail
         let mut update = connection.prepare_cached(
             "UPDATE invoice SET state = ?2, sequence = ?3, begun_at = ?4, send_before = ?5, resolve_after = ?6,
                  identity = ?7, settled_at = ?8, reference_number = ?9, trace_number = ?10, detail = ?11,
-                 is_reversing = ?12
+                 is_reversing = ?12, rest = ?13
              WHERE number = ?1",
         )?;
         for invoice in changes.invoices.values().filter(|i| !changes.presentments.contains_key(&i.number)) {
@@ -215,7 +215,7 @@ fn write_invoices(connection: &Connection, changes: &Changes) -> Result<(), Fail
     Ok(())
 }
 
-/// Binds the number and the columns that a payment changes, 1 to 12.
+/// Binds the number and the columns that a payment changes, 1 to 13.
 fn bind_state(statement: &mut CachedStatement<'_>, invoice: &Invoice) -> Result<(), Failure> {
     let columns = StateColumns::of(&invoice.state);
     let attempt = columns.attempt;
@@ -231,6 +231,7 @@ fn bind_state(statement: &mut CachedStatement<'_>, invoice: &Invoice) -> Result<
     statement.raw_bind_parameter(10, columns.receipt.map(|r| r.trace_number.as_str()))?;
     statement.raw_bind_parameter(11, columns.detail)?;
     statement.raw_bind_parameter(12, attempt.is_some_and(|a| a.is_reversing))?;
+    statement.raw_bind_parameter(13, attempt.map_or(0, |a| domain::time::millis(a.rest)))?;
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use domain::{
 };
 use rusqlite::Row;
 use serde_json::from_str;
+use std::time::Duration;
 
 /// The columns of `invoice`, in the order in which [`invoice`] reads them.
 macro_rules! invoice_columns {
@@ -21,13 +22,13 @@ macro_rules! invoice_columns {
          invoice.fee, invoice.cashback, invoice.product, invoice.chassis, invoice.payment_code, \
          invoice.begun_at, invoice.send_before, invoice.resolve_after, invoice.identity, invoice.settled_at, \
          invoice.reference_number, invoice.trace_number, invoice.detail, invoice.is_reversing, \
-         invoice.upstream_fee, invoice.upstream_cashback"
+         invoice.upstream_fee, invoice.upstream_cashback, invoice.rest"
     };
 }
 pub(crate) use invoice_columns;
 
 /// How many those are.
-pub(crate) const INVOICE_COLUMNS: usize = 26;
+pub(crate) const INVOICE_COLUMNS: usize = 27;
 
 /// The number of an environment.
 pub(crate) const fn environment_code(environment: Environment) -> i64 {
@@ -123,6 +124,7 @@ fn state(row: &Row<'_>) -> Result<State, Unreadable> {
             resolve_after: moment(row, 17)?,
             identity: row.get(18)?,
             is_reversing: row.get(23)?,
+            rest: Duration::from_millis(row.get::<_, i64>(26)?.unsigned_abs()),
         })
     };
     Ok(match row.get::<_, i64>(1)? {

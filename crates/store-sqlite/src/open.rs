@@ -25,6 +25,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0002_lease.sql"),
     include_str!("../migrations/0003_moved.sql"),
     include_str!("../migrations/0004_upstreams.sql"),
+    include_str!("../migrations/0005_rest.sql"),
 ];
 
 /// Since this schema a database can say that it was moved.

@@ -60,7 +60,7 @@ fn what_cannot_be_opened_is_said_in_one_line() {
     fs::write(&path, "").unwrap();
     assert_eq!(
         refusal(&path, Open::Existing),
-        "FILE is of an older esamsat (schema 0, this one needs 4); run `esamsat migrate`"
+        "FILE is of an older esamsat (schema 0, this one needs 5); run `esamsat migrate`"
     );
     migrate(&path).unwrap();
     migrate(&path).unwrap();
@@ -69,7 +69,7 @@ fn what_cannot_be_opened_is_said_in_one_line() {
     for open in [Open::Existing, Open::CreateOrMigrate] {
         assert_eq!(
             refusal(&path, open),
-            "FILE was written by a newer esamsat (schema 7, this one knows 4); run that version"
+            "FILE was written by a newer esamsat (schema 7, this one knows 5); run that version"
         );
     }
     assert!(refusal(directory.path(), Open::Existing).starts_with("failed to open FILE: it is not a file"));

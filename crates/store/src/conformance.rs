@@ -35,6 +35,7 @@ use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering::Relaxed},
 };
+use std::time::Duration;
 
 /// A database that can be opened again and again: a second handle, or the one after a crash.
 pub trait Database: Send + Sync {
@@ -59,6 +60,7 @@ macro_rules! conformance {
             settling_again_changes_nothing,
             a_question_that_may_pay_puts_the_refund_off,
             a_reversal_alone_says_how_it_ended,
+            an_approval_waits_for_what_left_before_and_counts_what_left_since,
             trace_numbers_are_given_out_once,
             a_contradiction_moves_no_money_until_it_is_corrected,
             two_operators_end_a_payment,
@@ -391,8 +393,18 @@ fn put_off(facts: &PaymentFacts, at: u64, until: u64, reverses: bool) -> Command
     Command::PutOffResolution(Box::new(PutOffResolution {
         facts: facts.clone(),
         resolve_after: seconds_later(until),
+        rest: Duration::from_secs(90),
         reverses,
         fence: None,
+        at: seconds_later(at),
+    }))
+}
+
+fn approve(facts: &PaymentFacts, resolution: &Resolution, operator: &str, at: u64) -> Command {
+    Command::ApproveResolution(Box::new(ApproveResolution {
+        facts: facts.clone(),
+        resolution: resolution.clone(),
+        operator: operator.to_owned(),
         at: seconds_later(at),
     }))
 }
@@ -421,13 +433,18 @@ pub async fn a_question_that_may_pay_puts_the_refund_off(database: &dyn Database
     let stored = store.invoice(facts.invoice).await.expect(ANSWERS).expect("the invoice is there");
     let attempt = stored.invoice.state.attempt().expect("it has begun");
     assert_eq!((attempt.resolve_after, attempt.is_reversing), (seconds_later(300), false));
+    assert_eq!(attempt.rest, Duration::from_secs(90));
 
     let found = |asked| Outcome::NotPaid(NotPaidProof::NotFound { asked_at: seconds_later(asked) });
     let others = apply_one(&*store, fixture::settle(&facts, found(210))).await;
     assert_eq!(others, Err(Rejection::AskedTooEarly));
     let older = apply_one(&*store, settled_by_question(&facts, found(119), 200)).await;
     assert_eq!(older, Err(Rejection::AskedTooEarly), "somebody asked after it");
-    for proof in [NotPaidProof::NeverSent, NotPaidProof::Refused { refusal: Refusal::already_paid() }] {
+    for proof in [
+        NotPaidProof::NeverSent,
+        NotPaidProof::Refused { refusal: Refusal::already_paid() },
+        NotPaidProof::PaidByAnother,
+    ] {
         let first = apply_one(&*store, settled_by_question(&facts, Outcome::NotPaid(proof), 120)).await;
         assert_eq!(first, Err(Rejection::AskedTooEarly), "a question after it may have paid");
     }
@@ -470,14 +487,11 @@ pub async fn a_reversal_alone_says_how_it_ended(database: &dyn Database) {
     assert_eq!(late, Err(Rejection::BeingReversed));
     let resolution = Resolution::Paid { receipt: fixture::receipt() };
     apply(&*store, vec![fixture::propose(facts.invoice, resolution.clone(), "sari")]).await;
-    let approved = ApproveResolution {
-        facts: facts.clone(),
-        resolution,
-        operator: "budi".to_owned(),
-        at: seconds_later(399),
-    };
-    let too_early = apply_one(&*store, Command::ApproveResolution(Box::new(approved))).await;
-    assert_eq!(too_early, Err(Rejection::AskedTooEarly), "the reversal may still arrive");
+    // It is 600 by the clock of whoever proposes, which may be ahead: what left just before may take 90 seconds.
+    for at in [399, 400, 689] {
+        let too_early = apply_one(&*store, approve(&facts, &resolution, "budi", at)).await;
+        assert_eq!(too_early, Err(Rejection::AskedTooEarly), "the reversal may still arrive");
+    }
     let never_sent = apply_one(&*store, not_paid(&facts, NotPaidProof::NeverSent)).await;
     assert_eq!(never_sent, Err(Rejection::BeingReversed));
     let outcome = Outcome::Paid { receipt: fixture::receipt(), amount: TOTAL - FEE };
@@ -490,6 +504,32 @@ pub async fn a_reversal_alone_says_how_it_ended(database: &dyn Database) {
     let stored = store.invoice(facts.invoice).await.expect(ANSWERS).expect("the invoice is there");
     let attempt = stored.invoice.state.attempt().expect("it has begun");
     assert_eq!((attempt.resolve_after, attempt.is_reversing), (seconds_later(300), true));
+    assert_sound(&*store).await;
+}
+
+/// What operators approve has neither been overtaken since it was proposed, nor can it be.
+pub async fn an_approval_waits_for_what_left_before_and_counts_what_left_since(database: &dyn Database) {
+    let store = database.open().await;
+    let partner = fixture::partner(&*store, LIVE, "mitra", 1_000_000).await;
+    let facts = fixture::invoice(&*store, LIVE, partner, 0, 1).await;
+    apply(&*store, vec![begin(&facts), put_off(&facts, 500, 590, false)]).await;
+    let resolution = Resolution::NotPaid;
+    let propose = || fixture::propose(facts.invoice, resolution.clone(), "sari");
+    apply(&*store, vec![propose()]).await;
+    let early = apply_one(&*store, approve(&facts, &resolution, "budi", 689)).await;
+    assert_eq!(early, Err(Rejection::AskedTooEarly));
+    let held_back = apply_one(&*store, put_off(&facts, 600 + 86_399, 600 + 90_000, false)).await;
+    assert_eq!(held_back, Err(Rejection::AlreadyProposed));
+    let asked = apply_one(&*store, put_off(&facts, 600 + 86_400, 600 + 90_000, false)).await;
+    assert_eq!(asked, Ok(Accepted::PutOff { counts: true }));
+    let outdated = apply_one(&*store, approve(&facts, &resolution, "budi", 600 + 90_000)).await;
+    assert_eq!(outdated, Err(Rejection::ProposalOutdated));
+
+    let facts = fixture::invoice(&*store, LIVE, partner, 1, 2).await;
+    apply(&*store, vec![begin(&facts), put_off(&facts, 500, 590, false)]).await;
+    apply(&*store, vec![fixture::propose(facts.invoice, resolution.clone(), "sari")]).await;
+    let approved = apply_one(&*store, approve(&facts, &resolution, "budi", 690)).await;
+    assert!(matches!(approved, Ok(Accepted::Invoice(invoice)) if invoice.state.word() == "REFUND"));
     assert_sound(&*store).await;
 }
 
@@ -593,12 +633,7 @@ pub async fn two_operators_end_a_payment(database: &dyn Database) {
     let store = database.open().await;
     let partner = fixture::partner(&*store, LIVE, "mitra", 1_000_000).await;
     let approve = |facts: &PaymentFacts, resolution: &Resolution, operator: &str| {
-        Command::ApproveResolution(Box::new(ApproveResolution {
-            facts: facts.clone(),
-            resolution: resolution.clone(),
-            operator: operator.to_owned(),
-            at: seconds_later(700),
-        }))
+        approve(facts, resolution, operator, 700)
     };
     let resolutions =
         [(Resolution::Paid { receipt: fixture::receipt() }, "CONFIRM"), (Resolution::NotPaid, "REFUND")];

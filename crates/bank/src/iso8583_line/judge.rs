@@ -63,33 +63,37 @@ pub(super) fn payment(
             Ok(paid) => PaymentOutcome::Paid(paid),
             Err(unknown) => PaymentOutcome::Unknown(unknown),
         },
-        Meaning::Refused(reason) => match denied(answer, amount) {
-            Ok(()) => PaymentOutcome::Refused(profile.refusal(reason, &answer.code)),
-            Err(unknown) => PaymentOutcome::Unknown(unknown),
-        },
+        Meaning::Refused(_) if has_receipt(&answer.values) => {
+            PaymentOutcome::Unknown(contradicts_itself(answer))
+        }
+        Meaning::Refused(_) if is_of_another_amount(&answer.values, amount) => {
+            let what = format_args!("code {} comes with another amount", answer.code);
+            PaymentOutcome::Unknown(garbled(what))
+        }
+        Meaning::Refused(reason) => PaymentOutcome::Refused(profile.refusal(reason, &answer.code)),
         Meaning::Unknown => PaymentOutcome::Unknown(Unknown::UnderWay),
         _ => PaymentOutcome::Unknown(Unknown::UnknownCode(answer.code.clone())),
     }
 }
 
-/// What came of a question about a payment of so much.
+/// What came of a question about a payment.
 pub(super) fn question(
     profile: &LineProfile,
     operation: Operation,
     answer: &Answer,
     identity: &str,
-    amount: Option<Rupiah>,
 ) -> StatusOutcome {
     match profile.meaning(operation, &answer.code) {
         Meaning::Done => match paid(&answer.values, identity) {
             Ok(paid) => StatusOutcome::Paid(paid),
             Err(unknown) => StatusOutcome::Unknown(unknown),
         },
-        meaning @ (Meaning::NotPaid | Meaning::PaidByAnother) => match denied(answer, amount) {
-            Err(unknown) => StatusOutcome::Unknown(unknown),
-            Ok(()) if meaning == Meaning::NotPaid => StatusOutcome::NotPaid,
-            Ok(()) => StatusOutcome::PaidByAnother,
-        },
+        // One that was undone may show what was.
+        Meaning::NotPaid if operation != Operation::Reversal && has_receipt(&answer.values) => {
+            StatusOutcome::Unknown(contradicts_itself(answer))
+        }
+        Meaning::NotPaid => StatusOutcome::NotPaid,
+        Meaning::PaidByAnother => StatusOutcome::PaidByAnother,
         Meaning::PayerUnknown => StatusOutcome::PayerUnknown,
         Meaning::UnderWay => StatusOutcome::UnderWay,
         Meaning::Unknown => StatusOutcome::Unknown(Unknown::UnderWay),
@@ -102,22 +106,20 @@ pub(super) fn question(
     }
 }
 
-/// Whether an answer that says "not paid" says nothing else: it is of no other amount, and has no receipt. A code of two
-/// characters is soon another one, on a line that nothing protects.
-fn denied(answer: &Answer, amount: Option<Rupiah>) -> Result<(), Unknown> {
-    let values = &answer.values;
-    if values.get(Value::BankReference).is_some_and(|reference| !reference.trim().is_empty()) {
-        return Err(garbled(format_args!(
-            "code {} says that nothing was paid, and there is a bank_reference",
-            answer.code
-        )));
-    }
-    // Where nothing was paid, nothing may be the amount.
+/// A code of two characters is soon another one, on a line that nothing protects; a receipt is not.
+fn has_receipt(values: &Values) -> bool {
+    let is_blank = |reference: &str| reference.bytes().all(|byte| matches!(byte, b' ' | b'0'));
+    values.get(Value::BankReference).is_some_and(|reference| !is_blank(reference))
+}
+
+fn contradicts_itself(answer: &Answer) -> Unknown {
+    garbled(format_args!("code {} says that nothing was paid, and there is a bank_reference", answer.code))
+}
+
+/// Where nothing was paid, nothing may be the amount.
+fn is_of_another_amount(values: &Values, amount: Option<Rupiah>) -> bool {
     let is_other = |told| Some(told) != amount && told != Rupiah::ZERO;
-    if values.get(Value::Amount).is_some() && values.rupiah(Value::Amount).map_or(true, is_other) {
-        return Err(garbled(format_args!("code {} comes with another amount", answer.code)));
-    }
-    Ok(())
+    values.get(Value::Amount).is_some() && values.rupiah(Value::Amount).map_or(true, is_other)
 }
 
 /// The amount is the answer's own, so that whoever asked can compare it; all else was echoed.

@@ -18,7 +18,7 @@ pub(super) fn of(profile: &LineProfile, request: Request, answer: &Message) -> O
     let outcome = match profile.read_answer(operation, &request.message, answer) {
         Ok(answer) if operation == Operation::Payment => judge::payment(profile, &answer, &identity, amount),
         // Of a question, only that the payment was made holds at any time.
-        Ok(answer) => match judge::question(profile, operation, &answer, &identity, amount) {
+        Ok(answer) => match judge::question(profile, operation, &answer, &identity) {
             StatusOutcome::Paid(paid) if operation != Operation::Reversal => PaymentOutcome::Paid(paid),
             _ => return None,
         },

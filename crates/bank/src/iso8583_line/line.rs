@@ -10,7 +10,7 @@ use super::{
     Shared,
     connect::{Reading, Writing},
     late,
-    mux::{Ended, Matched, Mux, Request, Ticket},
+    mux::{Ended, Matched, Mux, Other, Request, Ticket},
     settings::OneLine,
     traces::Traces,
 };
@@ -98,13 +98,6 @@ pub(super) struct Asking<'a> {
     pub(super) deadline: Instant,
 }
 
-/// An answer that could be read.
-pub(super) struct Answered {
-    pub(super) answer: Answer,
-    /// Whether it cannot be one to the same question asked earlier.
-    pub(super) is_its_own: bool,
-}
-
 /// Why there is no usable answer.
 pub(super) enum NoAnswer {
     NeverSent,
@@ -140,7 +133,7 @@ impl Line {
             inquiries: Semaphore::new(in_flight_max),
             traces: Traces::new(terminal, remembered_for),
             breaker: Breaker::new(profile.answer_timeout),
-            mux: Mux::new(remembered_for, profile.answer_timeout),
+            mux: Mux::new(remembered_for),
             link: Mutex::default(),
             is_up: AtomicBool::new(false),
             must_sign_on: AtomicBool::new(false),
@@ -192,7 +185,7 @@ impl Line {
     }
 
     /// Sends a request and waits for its answer.
-    pub(super) async fn exchange(&self, asking: Asking<'_>) -> Result<Answered, NoAnswer> {
+    pub(super) async fn exchange(&self, asking: Asking<'_>) -> Result<Answer, NoAnswer> {
         let Asking { operation, values, is_repeat, payment, send_before, deadline } = asking;
         let profile = &self.shared.profile;
         let unfit = |what: &dyn std::fmt::Display| NoAnswer::Unfit(what.to_string());
@@ -220,18 +213,18 @@ impl Line {
             self.breaker.answered();
         }
         let garbled = |what: String| NoAnswer::Unknown(Unknown::Garbled(what));
-        let heard = match ended {
-            Ok(Ended::Answered(heard)) => heard,
+        let answer = match ended {
+            Ok(Ended::Answered(answer)) => answer,
             Ok(Ended::Garbled(what)) => return Err(garbled(what)),
             Ok(Ended::NeverSent) => return Err(NoAnswer::NeverSent),
             Ok(Ended::Cut) | Err(_) => return Err(NoAnswer::Unknown(Unknown::ConnectionCut)),
         };
-        let answer = profile.read_answer(operation, &request, &heard.message);
+        let answer = profile.read_answer(operation, &request, &answer);
         let answer = answer.map_err(|mismatch| garbled(mismatch.to_string()))?;
         if !operation.is_network() && profile.wants_sign_on(operation, &answer.code) {
             self.must_sign_on.store(true, Relaxed);
         }
-        Ok(Answered { answer, is_its_own: heard.is_its_own })
+        Ok(answer)
     }
 
     /// Writes what is due, many at a time. The error says why it cannot.
@@ -363,9 +356,14 @@ impl Line {
             }
             Matched::Duplicate(other) => {
                 self.report.count(Count::Duplicate);
-                let told =
-                    other.and_then(|(request, message)| late::of(&self.shared.profile, request, &message));
-                self.shared.late(told.map(|told| LateAnswer { contradicts: true, ..told }));
+                let told = other.and_then(|Other { request, message, first }| {
+                    let profile = &self.shared.profile;
+                    // A first answer that said nothing is contradicted by none.
+                    let contradicts =
+                        first.is_none_or(|code| profile.meaning(request.operation, &code).is_known());
+                    Some(LateAnswer { contradicts, ..late::of(profile, request, &message)? })
+                });
+                self.shared.late(told);
             }
             Matched::Unmatched(message) => {
                 self.report.count(Count::Unmatched);

@@ -3,7 +3,7 @@
 //! ```text
 //! settings.rs  what an operator configures      line.rs    requests on a connection, and what comes back
 //! connect.rs   TCP, TLS                         session.rs kept up, signed on, tested when it is silent
-//! mux.rs       which answer belongs to which request
+//! mux.rs       which answer to which request     questions.rs  which may be one to an earlier question
 //! traces.rs    trace numbers                    ../breaker.rs  a bank that stopped answering
 //! judge.rs     what an answer means             late.rs    answers that nobody waits for
 //! ```
@@ -17,6 +17,7 @@ mod judge;
 mod late;
 mod line;
 mod mux;
+mod questions;
 mod session;
 mod settings;
 mod traces;
@@ -33,22 +34,17 @@ use crate::{
 };
 use domain::{BusinessDate, Clock, InvoiceNumber, Reason, Terminal, Timestamp, record::IncidentKind};
 use futures::future::BoxFuture;
-use line::{Answered, Asking, Line, NoAnswer};
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, OnceLock,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+use line::{Asking, Line, NoAnswer};
+use questions::Questions;
+use std::sync::{
+    Arc, Mutex, OnceLock,
+    atomic::{AtomicUsize, Ordering::Relaxed},
 };
 use tokio::{
-    sync::mpsc,
+    sync::mpsc::{self, error::TrySendError},
     time::{Instant, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-
-/// Questions remembered, to mark the next as a repeat.
-const ASKED_MAX: usize = 100_000;
 
 /// What all lines of a bank share.
 struct Shared {
@@ -68,7 +64,7 @@ pub struct Iso8583Bank {
     lines: Vec<Arc<Line>>,
     lines_held: usize,
     turn: AtomicUsize,
-    asked: Mutex<HashMap<String, Instant>>,
+    questions: Questions,
     late_answers: Mutex<Option<mpsc::Receiver<LateAnswer>>>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -100,6 +96,9 @@ impl Iso8583Bank {
                 Unanswered::Advice | Unanswered::Status => Question::Asks,
             },
         };
+        // An answer may come as late as its message, and as long as one is waited for after that.
+        let answered_within = profile.horizon + 2 * profile.answer_timeout;
+        let questions = Questions::new(answered_within, profile.answer_timeout, clock.now());
         let shared = Arc::new(Shared {
             name: name.to_owned(),
             profile,
@@ -119,7 +118,7 @@ impl Iso8583Bank {
             lines,
             lines_held: settings.lines_held,
             turn: AtomicUsize::new(0),
-            asked: Mutex::default(),
+            questions,
             late_answers: Mutex::new(Some(late_answers)),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -161,25 +160,6 @@ impl Iso8583Bank {
         Some(values)
     }
 
-    /// Whether a question about this payment was sent before.
-    fn was_asked(&self, identity: &str) -> bool {
-        locked(&self.asked).contains_key(identity)
-    }
-
-    /// Remembers that a question about this payment was sent.
-    fn note_asked(&self, identity: String) {
-        let mut asked = locked(&self.asked);
-        if asked.len() >= ASKED_MAX {
-            let kept = self.shared.profile.horizon * 10;
-            asked.retain(|_, at| at.elapsed() < kept);
-            // To send an original once more harms less than to remember for ever.
-            if asked.len() >= ASKED_MAX {
-                asked.clear();
-            }
-        }
-        asked.insert(identity, Instant::now());
-    }
-
     async fn ask_for_bill(&self, request: InquiryRequest) -> InquiryOutcome {
         if !self.shared.profile.has_product(&request.product) {
             tracing::error!(upstream = self.shared.name, product = %request.product, "the profile does not name the product");
@@ -205,7 +185,7 @@ impl Iso8583Bank {
             deadline,
         };
         match line.exchange(asking).await {
-            Ok(Answered { answer, .. }) => judge::inquiry(&self.shared.profile, &request, &answer),
+            Ok(answer) => judge::inquiry(&self.shared.profile, &request, &answer),
             // What the bank has no room for, it cannot have a bill for.
             Err(NoAnswer::Unfit(what)) => {
                 tracing::info!(
@@ -252,7 +232,7 @@ impl Iso8583Bank {
             deadline,
         };
         match line.exchange(asking).await {
-            Ok(Answered { answer, .. }) => {
+            Ok(answer) => {
                 judge::payment(&self.shared.profile, &answer, &request.identity, Some(request.amount))
             }
             Err(NoAnswer::Unfit(what)) => {
@@ -275,7 +255,10 @@ impl Iso8583Bank {
                 "the identity is none of this line's".to_owned(),
             ));
         };
-        let is_repeat = operation != Operation::Status && self.was_asked(&request.identity);
+        let is_repeat = operation != Operation::Status && self.questions.was_asked(&request.identity);
+        let asking = self.questions.ask(&request.identity, made_at(&request.identity, &self.shared));
+        // A status inquiry has a number of its own, and what is undone stays undone.
+        let is_clear = asking.is_clear || operation != Operation::Advice;
         if operation == Operation::Status {
             // A question of its own, about the payment.
             for (own, of_original) in [
@@ -293,7 +276,7 @@ impl Iso8583Bank {
             values.set(Value::SettlementDate, settlement);
         }
         let moves_money = self.profile.question != Question::Asks;
-        let asking = Asking {
+        let asked = Asking {
             operation,
             values: &values,
             is_repeat,
@@ -301,30 +284,29 @@ impl Iso8583Bank {
             send_before: moves_money.then_some(request.send_before),
             deadline,
         };
-        let answered = line.exchange(asking).await;
-        if matches!(answered, Ok(_) | Err(NoAnswer::Unknown(_))) {
-            self.note_asked(request.identity.clone());
+        let answered = line.exchange(asked).await;
+        match &answered {
+            Ok(_) => asking.was_answered(),
+            Err(NoAnswer::Unknown(_)) => {}
+            Err(NoAnswer::NeverSent | NoAnswer::Unfit(_)) => asking.was_not_sent(),
         }
         match answered {
-            Ok(Answered { answer, is_its_own }) => {
-                let outcome =
-                    judge::question(profile, operation, &answer, &request.identity, Some(request.amount));
-                match outcome {
-                    // What was not found when the same was asked earlier may have been found since. What is undone
-                    // stays undone.
-                    StatusOutcome::NotPaid | StatusOutcome::PaidByAnother
-                        if !is_its_own && operation != Operation::Reversal =>
-                    {
-                        StatusOutcome::Unknown(Unknown::UnderWay)
-                    }
-                    outcome => outcome,
+            Ok(answer) => match judge::question(profile, operation, &answer, &request.identity) {
+                StatusOutcome::NotPaid | StatusOutcome::PaidByAnother if !is_clear => {
+                    StatusOutcome::Unknown(Unknown::UnderWay)
                 }
-            }
+                outcome => outcome,
+            },
             Err(NoAnswer::Unfit(what)) => StatusOutcome::Unknown(Unknown::Garbled(what)),
             Err(NoAnswer::NeverSent) => no_answer,
             Err(NoAnswer::Unknown(unknown)) => StatusOutcome::Unknown(unknown),
         }
     }
+}
+
+/// When a payment was made, as its identity has it.
+fn made_at(identity: &str, shared: &Shared) -> Option<Timestamp> {
+    LineProfile::values_of_identity(identity)?.transmitted_at(shared.clock.now())
 }
 
 /// Whether a line is up, and this gateway's.
@@ -360,8 +342,13 @@ impl Shared {
 
     fn late(&self, answer: Option<LateAnswer>) {
         let Some(answer) = answer else { return };
-        // Without a reader, or with too many before it, the next question finds the truth.
-        drop(self.late.try_send(answer));
+        let Err(TrySendError::Full(lost)) = self.late.try_send(answer) else { return };
+        // Of an open payment, the next question finds as much; of one that is over, nobody asks any more.
+        if matches!(lost.outcome, PaymentOutcome::Paid(_)) {
+            let what =
+                "a late answer says paid, and there were too many to look at it; ask the bank".to_owned();
+            self.raise(Some(lost.invoice), IncidentKind::Unmatched, what);
+        }
     }
 }
 
@@ -448,8 +435,11 @@ impl Bank for Iso8583Bank {
         })
     }
 
-    fn can_ask(&self, identity: &str) -> bool {
-        self.line_to_ask_on(identity).is_some()
+    fn not_paid_counts_from(&self, identity: &str) -> Option<Instant> {
+        self.line_to_ask_on(identity)?;
+        let is_told_apart = self.shared.profile.unanswered != Unanswered::Advice;
+        let clear_from = || self.questions.clear_from(identity, made_at(identity, &self.shared));
+        Some(if is_told_apart { Instant::now() } else { clear_from() })
     }
 
     fn status(&self, request: PaymentRequest) -> BoxFuture<'_, StatusOutcome> {

@@ -3,9 +3,6 @@
 //! A request is known from before it is written until nothing of it can arrive any more. Whatever comes for it in
 //! that time is told apart: its answer, a late one, one that came before, and what belongs to nothing.
 //!
-//! A question about a payment may be asked again with the same key. What comes then may be an answer to the one before,
-//! which is told with it: for what was not found then may have been done since.
-//!
 //! What is under way is never forgotten; what ended is, after its time, or when there is too much of it. Answers that
 //! came crowd out no request that still waits for a late one.
 
@@ -27,25 +24,20 @@ use tokio::{sync::oneshot, time::Instant};
 /// forgotten early.
 const REMEMBERED_MAX: usize = 100_000;
 
+/// Answers to one request with different codes that are told.
+const TOLD_MAX: usize = 8;
+
 /// How the exchange of a request ended.
 #[derive(Debug)]
 pub(super) enum Ended {
     /// With an answer.
-    Answered(Box<Heard>),
+    Answered(Message),
     /// With an answer that cannot be read: what is wrong, and where.
     Garbled(String),
     /// Not one byte of it left.
     NeverSent,
     /// The connection broke after it may have left.
     Cut,
-}
-
-/// An answer that was waited for.
-#[derive(Debug)]
-pub(super) struct Heard {
-    pub(super) message: Message,
-    /// Whether no answer to an earlier request with the same key can come any more.
-    pub(super) is_its_own: bool,
 }
 
 /// A request that answers are matched to.
@@ -70,8 +62,8 @@ enum State {
     Sent(oneshot::Sender<Ended>),
     /// Nobody waits any more.
     GivenUp,
-    /// With which code, if it could be read.
-    Answered(Option<String>),
+    /// With which codes, as far as they could be read: the first answer's, and those of others that were told.
+    Answered(Vec<Option<String>>),
 }
 
 #[derive(Debug)]
@@ -79,19 +71,12 @@ struct Entry {
     turn: u64,
     request: Request,
     state: State,
-    /// Until when an answer may be one to an earlier request with the same key.
-    earlier_until: Option<Instant>,
-    /// When nobody waited for it any more.
-    ended_at: Option<Instant>,
-    /// Whether another answer than the first was told.
-    is_contradicted: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Mux {
     table: Mutex<Table>,
     remembered_for: Duration,
-    repeated_for: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -103,22 +88,30 @@ struct Table {
     answered: VecDeque<(Instant, Ticket)>,
 }
 
+/// Another answer to a request that was answered.
+pub(super) struct Other {
+    pub(super) request: Request,
+    pub(super) message: Message,
+    /// The first answer's code, if that could be read.
+    pub(super) first: Option<String>,
+}
+
 /// What an answer turned out to be.
 pub(super) enum Matched {
     /// Whoever waited has it.
     Prompt,
     /// Its request was given up.
     Late(Request, Message),
-    /// An answer had come before; what it answers, if it is the first that says something else.
-    Duplicate(Option<(Request, Message)>),
+    /// An answer had come before; this one, if none with its code was told.
+    Duplicate(Option<Other>),
     /// It belongs to nothing.
     Unmatched(Message),
 }
 
 impl Mux {
-    /// An answer may come so long after its request was given up, and again so long after it came.
-    pub(super) fn new(remembered_for: Duration, repeated_for: Duration) -> Self {
-        Self { table: Mutex::default(), remembered_for, repeated_for }
+    /// An answer may come so long after its request was given up.
+    pub(super) fn new(remembered_for: Duration) -> Self {
+        Self { table: Mutex::default(), remembered_for }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -133,27 +126,14 @@ impl Mux {
     ) -> Option<(Ticket, oneshot::Receiver<Ended>)> {
         let mut table = self.table();
         table.forget(Instant::now());
-        let before = table.entries.get(&key);
-        if before.is_some_and(Entry::is_in_flight) {
+        if table.entries.get(&key).is_some_and(Entry::is_in_flight) {
             return None;
         }
-        let earlier_until =
-            before.and_then(|entry| entry.answered_until(self.remembered_for, self.repeated_for));
         let (ended, receiver) = oneshot::channel();
         table.turns += 1;
         table.in_flight += 1;
         let turn = table.turns;
-        table.entries.insert(
-            key.clone(),
-            Entry {
-                turn,
-                request,
-                state: State::Queued(ended),
-                earlier_until,
-                ended_at: None,
-                is_contradicted: false,
-            },
-        );
+        table.entries.insert(key.clone(), Entry { turn, request, state: State::Queued(ended) });
         Some((Ticket { key, turn }, receiver))
     }
 
@@ -176,7 +156,7 @@ impl Mux {
     /// Ends a request that was not written and never will be.
     pub(super) fn never_sent(&self, ticket: &Ticket) {
         let mut table = self.table();
-        if let Some(ended) = table.take_queued(ticket) {
+        if let Some(State::Queued(ended)) = table.take_queued(ticket) {
             drop(ended.send(Ended::NeverSent));
         }
     }
@@ -190,10 +170,9 @@ impl Mux {
         if let Some(entry) = table.entry(ticket)
             && matches!(entry.state, State::Sent(_))
         {
-            let now = Instant::now();
-            (entry.state, entry.ended_at) = (State::GivenUp, Some(now));
+            entry.state = State::GivenUp;
             table.in_flight -= 1;
-            table.given_up.push_back((now + self.remembered_for, ticket.clone()));
+            table.given_up.push_back((Instant::now() + self.remembered_for, ticket.clone()));
         }
         true
     }
@@ -204,15 +183,13 @@ impl Mux {
         let in_flight = table.entries.iter().filter(|(_, entry)| entry.is_in_flight());
         let tickets: Vec<_> =
             in_flight.map(|(key, entry)| Ticket { key: key.clone(), turn: entry.turn }).collect();
-        let now = Instant::now();
-        let until = now + self.remembered_for;
+        let until = Instant::now() + self.remembered_for;
         for ticket in tickets {
-            if let Some(ended) = table.take_queued(&ticket) {
+            if let Some(State::Queued(ended)) = table.take_queued(&ticket) {
                 drop(ended.send(Ended::NeverSent));
             } else if let Some(entry) = table.entry(&ticket)
                 && let State::Sent(ended) = mem::replace(&mut entry.state, State::GivenUp)
             {
-                entry.ended_at = Some(now);
                 drop(ended.send(Ended::Cut));
                 table.in_flight -= 1;
                 table.given_up.push_back((until, ticket));
@@ -225,28 +202,30 @@ impl Mux {
         let mut table = self.table();
         let Some(entry) = table.entries.get_mut(key) else { return Matched::Unmatched(message) };
         let code = message.get(39).map(str::to_owned);
-        let now = Instant::now();
         match mem::replace(&mut entry.state, State::GivenUp) {
             State::Sent(ended) => {
-                (entry.state, entry.ended_at) = (State::Answered(code), Some(now));
-                let is_its_own = entry.earlier_until.is_none_or(|until| until <= now);
+                entry.state = State::Answered(vec![code]);
                 let request = entry.request.clone();
-                table.note_answered(key, now + self.remembered_for);
-                match ended.send(Ended::Answered(Box::new(Heard { message, is_its_own }))) {
+                table.note_answered(key, Instant::now() + self.remembered_for);
+                match ended.send(Ended::Answered(message)) {
                     Ok(()) => Matched::Prompt,
-                    Err(Ended::Answered(heard)) => Matched::Late(request, heard.message),
+                    Err(Ended::Answered(message)) => Matched::Late(request, message),
                     Err(_) => unreachable!("what comes back is what was sent"),
                 }
             }
             State::GivenUp => {
-                (entry.state, entry.ended_at) = (State::Answered(code), Some(now));
+                entry.state = State::Answered(vec![code]);
                 Matched::Late(entry.request.clone(), message)
             }
-            State::Answered(before) => {
-                let is_news = before != code && !entry.is_contradicted;
-                entry.state = State::Answered(before);
-                entry.is_contradicted |= is_news;
-                Matched::Duplicate(is_news.then(|| (entry.request.clone(), message)))
+            State::Answered(mut codes) => {
+                let is_news = !codes.contains(&code) && codes.len() < TOLD_MAX;
+                let first = codes[0].clone();
+                if is_news {
+                    codes.push(code);
+                }
+                entry.state = State::Answered(codes);
+                let news = is_news.then(|| Other { request: entry.request.clone(), message, first });
+                Matched::Duplicate(news)
             }
             // An answer before the question is none.
             State::Queued(ended) => {
@@ -260,11 +239,9 @@ impl Mux {
     pub(super) fn garbled(&self, key: &MatchKey, what: String) -> bool {
         let mut table = self.table();
         let Some(entry) = table.entries.get_mut(key) else { return false };
-        match mem::replace(&mut entry.state, State::Answered(None)) {
+        match mem::replace(&mut entry.state, State::Answered(vec![None])) {
             State::Sent(ended) => {
-                let now = Instant::now();
-                entry.ended_at = Some(now);
-                table.note_answered(key, now + self.remembered_for);
+                table.note_answered(key, Instant::now() + self.remembered_for);
                 ended.send(Ended::Garbled(what)).is_ok()
             }
             other => {
@@ -284,13 +261,6 @@ impl Entry {
     fn is_in_flight(&self) -> bool {
         matches!(self.state, State::Queued(_) | State::Sent(_))
     }
-
-    /// Until when an answer may still come: to this request, or to one before it.
-    fn answered_until(&self, remembered_for: Duration, repeated_for: Duration) -> Option<Instant> {
-        let is_answered = matches!(self.state, State::Answered(_));
-        let own = self.ended_at.map(|at| at + if is_answered { repeated_for } else { remembered_for });
-        own.max(self.earlier_until)
-    }
 }
 
 impl Table {
@@ -299,22 +269,12 @@ impl Table {
         self.entries.get_mut(&ticket.key).filter(|entry| entry.turn == ticket.turn)
     }
 
-    /// Forgets a request that was not written, but not the ones before it; who waits for it.
-    fn take_queued(&mut self, ticket: &Ticket) -> Option<oneshot::Sender<Ended>> {
-        let entry = self.entry(ticket)?;
-        let ended = match mem::replace(&mut entry.state, State::GivenUp) {
-            State::Queued(ended) => ended,
-            other => {
-                entry.state = other;
-                return None;
-            }
-        };
-        match entry.earlier_until {
-            Some(until) => self.given_up.push_back((until, ticket.clone())),
-            None => drop(self.entries.remove(&ticket.key)),
-        }
+    /// Forgets a request that was not written.
+    fn take_queued(&mut self, ticket: &Ticket) -> Option<State> {
+        let is_queued = matches!(self.entry(ticket)?.state, State::Queued(_));
+        let entry = is_queued.then(|| self.entries.remove(&ticket.key))??;
         self.in_flight -= 1;
-        Some(ended)
+        Some(entry.state)
     }
 
     fn note_answered(&mut self, key: &MatchKey, until: Instant) {
@@ -347,7 +307,6 @@ mod tests {
     use crate::profile::{LineProfile, Value, Values};
 
     const HORIZON: Duration = Duration::from_secs(150);
-    const REPEATED: Duration = Duration::from_secs(30);
 
     struct Fixture {
         mux: Mux,
@@ -355,7 +314,7 @@ mod tests {
     }
 
     fn fixture() -> Fixture {
-        Fixture { mux: Mux::new(HORIZON, REPEATED), profile: LineProfile::builtin("contoh-37-80").unwrap() }
+        Fixture { mux: Mux::new(HORIZON), profile: LineProfile::builtin("contoh-37-80").unwrap() }
     }
 
     impl Fixture {
@@ -395,8 +354,8 @@ mod tests {
         assert_eq!(f.mux.in_flight(), 2);
         assert!(matches!(f.answer("000002", "00"), Matched::Prompt));
         assert!(matches!(f.answer("000001", "96"), Matched::Prompt));
-        assert!(matches!(one.await, Ok(Ended::Answered(heard)) if heard.message.get(39) == Some("96")));
-        assert!(matches!(two.await, Ok(Ended::Answered(heard)) if heard.message.get(39) == Some("00")));
+        assert!(matches!(one.await, Ok(Ended::Answered(answer)) if answer.get(39) == Some("96")));
+        assert!(matches!(two.await, Ok(Ended::Answered(answer)) if answer.get(39) == Some("00")));
         assert!(matches!(f.answer("000003", "00"), Matched::Unmatched(_)));
         assert_eq!(f.mux.in_flight(), 0);
     }
@@ -426,6 +385,9 @@ mod tests {
         assert!(matches!(f.answer("000001", "00"), Matched::Duplicate(None)));
         assert!(matches!(f.answer("000001", "96"), Matched::Duplicate(Some(_))), "it says something else");
         assert!(matches!(f.answer("000001", "96"), Matched::Duplicate(None)), "which is told once");
+        assert!(
+            matches!(f.answer("000001", "54"), Matched::Duplicate(Some(other)) if other.first.as_deref() == Some("00"))
+        );
         tokio::time::advance(Duration::from_secs(2)).await;
         drop(f.register("000008"));
         assert!(matches!(f.answer("000001", "00"), Matched::Unmatched(_)), "forgotten");
@@ -442,28 +404,6 @@ mod tests {
         tokio::time::advance(HORIZON * 3 / 4).await;
         drop(f.register("000009"));
         assert!(matches!(f.answer("000001", "00"), Matched::Late(..)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_is_told_with_whether_it_may_be_one_to_an_earlier_question() {
-        let f = fixture();
-        let heard = async |pause: Duration| {
-            tokio::time::advance(pause).await;
-            let (_, ended) = f.sent("000001");
-            assert!(matches!(f.answer("000001", "48"), Matched::Prompt));
-            let Ok(Ended::Answered(heard)) = ended.await else { panic!("it is answered") };
-            heard.is_its_own
-        };
-        assert!(heard(Duration::ZERO).await);
-        assert!(!heard(REPEATED / 2).await, "the first one's answer may come again");
-        assert!(heard(REPEATED).await);
-        let (ticket, _ended) = f.sent("000001");
-        f.mux.give_up(&ticket);
-        let (ticket, _ended) = f.register("000001").unwrap();
-        assert!(!f.mux.give_up(&ticket), "never sent, and the one before is not forgotten");
-        assert!(!heard(HORIZON / 2).await);
-        assert!(!heard(HORIZON / 4).await, "what was answered may be the one before");
-        assert!(heard(HORIZON / 2).await);
     }
 
     #[tokio::test(start_paused = true)]

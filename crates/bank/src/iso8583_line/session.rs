@@ -8,7 +8,7 @@
 
 use super::{
     connect::{Connected, connect},
-    line::{Answered, Asking, Line, NoAnswer, Outgoing},
+    line::{Asking, Line, NoAnswer, Outgoing},
     traces::BLOCK,
 };
 use crate::{
@@ -132,7 +132,7 @@ impl Line {
             () = stop.cancelled() => {
                 self.is_up.store(false, Relaxed);
                 if self.signs_off().await {
-                    // The bank has read all that was written: there is nothing left to hold back.
+                    // The bank has read all that was written before: there is nothing left to hold back.
                     drop(socket.set_linger(None));
                 }
                 Ok(())
@@ -221,10 +221,8 @@ impl Line {
             deadline: Instant::now() + profile.answer_timeout,
         };
         match self.exchange(asking).await {
-            Ok(Answered { answer, .. }) if profile.meaning(operation, &answer.code) == Meaning::Done => {
-                Ok(answer.values)
-            }
-            Ok(Answered { answer, .. }) => Err(format!("the bank answers with code {}", answer.code)),
+            Ok(answer) if profile.meaning(operation, &answer.code) == Meaning::Done => Ok(answer.values),
+            Ok(answer) => Err(format!("the bank answers with code {}", answer.code)),
             Err(NoAnswer::Unfit(what)) => Err(what),
             Err(NoAnswer::NeverSent) => Err("it was not sent".to_owned()),
             Err(NoAnswer::Unknown(unknown)) => Err(unknown.to_string()),

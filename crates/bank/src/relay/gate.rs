@@ -66,6 +66,14 @@ impl Gate {
         }
     }
 
+    /// Whether what TLS still holds of a request may follow.
+    fn may_go_on(&self) -> bool {
+        match *self.state() {
+            State::Written(until) => until.allows(self.clock.now()),
+            State::Shut | State::Open(_) => true,
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         locked(&self.state)
     }
@@ -100,6 +108,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gated<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.gate.may_go_on() {
+            // An error would say that the request failed; what is left of it is dropped with the connection.
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_flush(context)
     }
 

@@ -9,6 +9,7 @@ use crate::{
     record::{Event, EventKind},
     rows::{Changes, Rows},
 };
+use std::time::Duration;
 
 /// The number is fresh, from a block that was committed before, so there is nothing to decide.
 pub(super) fn record_inquiry(record: &RecordInquiry) -> (Accepted, Changes) {
@@ -73,6 +74,7 @@ pub(super) fn begin_payment(rows: &Rows, begin: &BeginPayment) -> Decided {
             resolve_after: begin.resolve_after,
             identity: begin.identity.clone(),
             is_reversing: false,
+            rest: Duration::ZERO,
         },
     };
     invoice.sequence += 1;

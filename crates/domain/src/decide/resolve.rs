@@ -18,12 +18,12 @@ use crate::{
 
 pub(super) fn propose(rows: &Rows, propose: &ProposeResolution) -> Decided {
     let invoice = rows.invoice(propose.invoice).ok_or(Rejection::InvoiceUnknown)?;
-    match invoice.state {
-        State::Pending { .. } => {}
+    let attempt = match &invoice.state {
+        State::Pending { attempt } => attempt,
         State::Confirm { .. } => return Err(Rejection::InvoicePaid),
         State::Refund { .. } => return Err(Rejection::InvoiceRefunded),
         State::Inquiry | State::Failure { .. } => return Err(Rejection::NotBegun),
-    }
+    };
     operator_text("the operator's name", &propose.operator)?;
     operator_text("the reference", &propose.reference)?;
     operator_text("the reason", &propose.reason)?;
@@ -52,6 +52,7 @@ pub(super) fn propose(rows: &Rows, propose: &ProposeResolution) -> Decided {
         reference: propose.reference.trim().to_owned(),
         reason: propose.reason.trim().to_owned(),
         at: propose.at,
+        resolve_after: Some(attempt.resolve_after),
         approved: None,
     };
     let mut changes = Changes::default();
@@ -80,11 +81,18 @@ pub(super) fn approve(rows: &Rows, approve: &ApproveResolution, slot: Slot) -> D
     if proposal.resolution != approve.resolution {
         return Err(Rejection::ProposalDiffers);
     }
-    let outcome = match &proposal.resolution {
-        // A reversal that is still on its way may undo what was paid.
-        Resolution::Paid { .. } if attempt.is_reversing && approve.at < attempt.resolve_after => {
+    let is_at_stake = attempt.is_reversing || proposal.resolution == Resolution::NotPaid;
+    // What is still on its way may undo what was paid, or pay.
+    if is_at_stake && !attempt.rest.is_zero() {
+        if proposal.resolve_after != Some(attempt.resolve_after) {
+            return Err(Rejection::ProposalOutdated);
+        }
+        // Whatever the clocks say, what left before the proposal has arrived by then.
+        if approve.at < attempt.resolve_after.max(proposal.at.plus(attempt.rest)) {
             return Err(Rejection::AskedTooEarly);
         }
+    }
+    let outcome = match &proposal.resolution {
         Resolution::Paid { receipt } => {
             Outcome::Paid { receipt: receipt.clone(), amount: invoice.amount_due() }
         }

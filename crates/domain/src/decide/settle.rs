@@ -56,10 +56,11 @@ pub(super) fn settle_payment(rows: &Rows, settle: &SettlePayment, slot: Slot) ->
     }
 }
 
-/// Whether it says of one message that it was refused, or never left, while a later one may have paid.
+/// Whether it says of one message that it was refused, came second, or never left, while a later one may have paid.
 fn is_superseded(settle: &SettlePayment, attempt: &Attempt) -> bool {
+    use NotPaidProof::{NeverSent, PaidByAnother, Refused};
     let is_of_one_message =
-        matches!(settle.outcome, Outcome::NotPaid(NotPaidProof::NeverSent | NotPaidProof::Refused { .. }));
+        matches!(settle.outcome, Outcome::NotPaid(NeverSent | Refused { .. } | PaidByAnother));
     is_of_one_message && settle.put_off_until.is_some_and(|until| until != attempt.resolve_after)
 }
 
@@ -97,6 +98,7 @@ pub(super) fn put_off(rows: &Rows, put_off: &PutOffResolution) -> Decided {
         attempt: Attempt {
             resolve_after: put_off.resolve_after,
             is_reversing: attempt.is_reversing || put_off.reverses,
+            rest: attempt.rest.max(put_off.rest),
             ..attempt.clone()
         },
     };

@@ -80,6 +80,27 @@ async fn not_found_refunds_only_after_the_horizon() {
     world.must_be_over(DEPOSIT).await;
 }
 
+/// An answer that may be one to an earlier question proves nothing, and asking for it would put off when one does.
+#[tokio::test(start_paused = true)]
+async fn the_question_that_counts_waits_until_its_answer_can_be_told_from_earlier_ones() {
+    for question in [Question::Asks, Question::Executes] {
+        let profile = Profile { question, ..Terms::default().profile };
+        let (world, gateway, partner) =
+            World::with_terms(Terms { profile, ..Terms::default() }, DEPOSIT).await;
+        let (number, begun) = open_payment(&world, &gateway, &partner, silent(None)).await;
+        let counts_from = begun + Duration::from_hours(1);
+        world.bank.set_not_paid_counts_from(counts_from);
+        sleep_until(begun + Duration::from_mins(20)).await;
+        let asked = world.bank.questions(number).len();
+        sleep_until(counts_from - Duration::from_secs(1)).await;
+        assert_eq!(world.bank.questions(number).len(), asked);
+        must_stay_pending(&world, number, Duration::ZERO).await;
+        world.until(number, "REFUND", Duration::from_secs(2)).await;
+        assert_eq!(world.bank.questions(number).len(), asked + 1);
+        world.must_be_over(DEPOSIT).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_restart_begins_the_horizon_anew() {
     let (world, gateway, partner) = World::with_gateway(DEPOSIT).await;
@@ -298,6 +319,23 @@ async fn a_late_answer_settles_its_own_payment_once() {
         assert_eq!(world.incidents(IncidentKind::Unmatched).await, 0);
         world.must_be_over(DEPOSIT).await;
     }
+}
+
+/// Nobody asks about a payment that is over, so a store that does not answer must not cost what came late about it.
+#[tokio::test(start_paused = true)]
+async fn a_late_word_that_a_refunded_payment_was_paid_outlives_a_store_that_does_not_answer() {
+    let (world, gateway, partner) = World::with_gateway(DEPOSIT).await;
+    let (number, _) = open_payment(&world, &gateway, &partner, silent(None)).await;
+    world.until(number, "REFUND", Duration::from_mins(2)).await;
+    world.bank.take(number);
+    gateway.store.set_readable(false);
+    let outcome = PaymentOutcome::Paid(world.bank.paid(number));
+    world.bank.send_late(LateAnswer { invoice: number, outcome, contradicts: false });
+    sleep(Duration::from_mins(5)).await;
+    gateway.store.set_readable(true);
+    sleep(Duration::from_secs(15)).await;
+    assert_eq!(world.word(number).await, "REFUND");
+    assert_eq!(world.incidents(IncidentKind::PaidAfterRefund).await, 1);
 }
 
 #[tokio::test(start_paused = true)]

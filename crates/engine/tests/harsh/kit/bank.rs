@@ -22,7 +22,7 @@ use std::{
 use store::Store;
 use tokio::{
     sync::{Notify, Semaphore, mpsc},
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 /// What the bank takes for every bill: the document's example.
@@ -106,6 +106,7 @@ struct Books {
     wrongs: Vec<String>,
     places_given: u32,
     down: bool,
+    not_paid_counts_from: Option<Instant>,
     poisoned: Option<InvoiceNumber>,
     latency: Duration,
     steps: Arc<Steps>,
@@ -134,6 +135,7 @@ impl ScriptedBank {
             wrongs: Vec::new(),
             places_given: 0,
             down: false,
+            not_paid_counts_from: None,
             poisoned: None,
             latency: Duration::from_millis(100),
             steps: Steps::endless(),
@@ -184,6 +186,10 @@ impl ScriptedBank {
 
     pub(crate) fn on_inquiry(&self, ask: Ask) {
         self.books().ask = ask;
+    }
+
+    pub(crate) fn set_not_paid_counts_from(&self, moment: Instant) {
+        self.books().not_paid_counts_from = Some(moment);
     }
 
     pub(crate) fn set_down(&self, down: bool) {
@@ -440,8 +446,9 @@ impl Bank for ScriptedBank {
         })
     }
 
-    fn can_ask(&self, _identity: &str) -> bool {
-        !self.books().down
+    fn not_paid_counts_from(&self, _identity: &str) -> Option<Instant> {
+        let books = self.books();
+        (!books.down).then(|| books.not_paid_counts_from.unwrap_or_else(Instant::now))
     }
 
     fn status(&self, request: PaymentRequest) -> BoxFuture<'_, StatusOutcome> {
