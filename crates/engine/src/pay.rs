@@ -63,6 +63,12 @@ impl Drop for Registered {
     }
 }
 
+/// Whether it is for want of room, of a bank or of a product, which another gateway may have.
+fn is_local(refused: &Refused) -> bool {
+    refused.turned != Turned::Answer
+        || matches!(refused.refusal.reason, Reason::BankUnreachable | Reason::ProductOff)
+}
+
 impl Engine {
     /// Pays an invoice. CONFIRM or PENDING is a success; everything else is refused. Answers within
     /// `answer_within` of `arrived_at`.
@@ -92,10 +98,12 @@ impl Engine {
         let (ended, begun) = self.join(partner, &view, deadline).await;
         let settled = match ended {
             Ended::Settled(invoice) => Some(*invoice),
-            Ended::Refused(refused) if self.stands(&refused, number).await => {
-                return Err(refused.about(about));
+            Ended::Refused(refused) if !is_local(&refused) => return Err(refused.about(about)),
+            Ended::Refused(refused) => {
+                self.unless_begun(refused, number).await.map_err(|refused| refused.about(about.clone()))?;
+                self.settled_before(partner.id, number, deadline).await
             }
-            Ended::Refused(_) | Ended::Open => self.settled_before(partner.id, number, deadline).await,
+            Ended::Open => self.settled_before(partner.id, number, deadline).await,
         };
         let invoice = if let Some(invoice) = settled {
             invoice
@@ -110,16 +118,14 @@ impl Engine {
         Ok(View { invoice, presentment: view.presentment })
     }
 
-    /// Whether a refusal is the answer. One for want of room, of a bank or of a product is not, if the payment
-    /// was begun meanwhile by somebody else's request.
-    async fn stands(&self, refused: &Refused, number: InvoiceNumber) -> bool {
-        let is_local = refused.turned != Turned::Answer
-            || matches!(refused.refusal.reason, Reason::BankUnreachable | Reason::ProductOff);
-        if !is_local {
-            return true;
+    /// A refusal of this gateway's own is the answer only if the payment was not begun meanwhile by somebody else's
+    /// request; where the store does not say, it may have been.
+    async fn unless_begun(&self, refused: Refused, number: InvoiceNumber) -> Result<(), Refused> {
+        match timeout(limits::last_look_max, self.store.invoice(number)).await {
+            Ok(Ok(Some(stored))) if stored.invoice.state.attempt().is_some() => Ok(()),
+            Ok(Ok(_)) => Err(refused),
+            Ok(Err(_)) | Err(_) => Err(Refused::unavailable()),
         }
-        let looked = timeout(limits::last_look_max, self.store.invoice(number)).await;
-        !matches!(looked, Ok(Ok(Some(stored))) if stored.invoice.state.attempt().is_some())
     }
 
     /// The answer when time is up: what the store says, or PENDING where the payment has not even begun. It may

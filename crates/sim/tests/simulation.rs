@@ -31,7 +31,7 @@ fn what_must_always_hold_holds_and_the_usual_branches_are_reached() {
 /// Seeds that once found something, in the product or in the simulation.
 #[test]
 fn what_was_found_once_stays_mended() {
-    for seed in [133, 462, 1467, 1993, 6903, 10_951, 23_562] {
+    for seed in [133, 462, 1467, 1993, 6903, 10_951, 23_562, 31_877] {
         let outcome = run(seed, None, false);
         assert!(outcome.wrongs.is_empty(), "{}", outcome.report());
     }
