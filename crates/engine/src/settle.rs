@@ -195,7 +195,7 @@ impl Engine {
                     tracing::warn!(invoice = %number, %error, "a late answer was not applied");
                 }
                 Err(_) => {
-                    tracing::warn!(invoice = %number, "a late answer was not applied: the store is slow")
+                    tracing::warn!(invoice = %number, "a late answer was not applied: the store is slow");
                 }
             }
             if !matches!(answer.outcome, PaymentOutcome::Paid(_)) {

@@ -6,8 +6,9 @@
 
 use crate::{bank::Books, record::Record, store::Lens};
 use domain::{
-    Accepted, Account, Command, Decision, Invoice, InvoiceNumber, NotPaidProof, Partner, Reason, State,
+    Accepted, Account, Command, Decision, Invoice, NotPaidProof, Partner, Reason, State,
     ledger::{AccountKind, Step},
+    record::EntryKind,
 };
 use engine::{Refused, Turned, View, domain, store};
 use std::{
@@ -363,7 +364,8 @@ impl Auditor {
 
     /// Everything anew, from all rows.
     fn everything(&self, seen: &Seen) {
-        let (mut groups, mut invoices, mut claims) = (BTreeMap::new(), 0_usize, BTreeMap::new());
+        let (mut groups, mut invoices) = (BTreeMap::new(), 0_usize);
+        let (mut claims, mut deposits, mut top_ups) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
         for row in self.lens.rows() {
             match row {
                 AuditRow::Posting(posting) => {
@@ -377,19 +379,38 @@ impl Auditor {
                         self.record.wrong(Some(invoice.number.get()), "an invoice changed without a command");
                     }
                 }
-                AuditRow::Claim { key, owner } => _ = claims.insert(key, owner),
-                AuditRow::Balance(..) | AuditRow::Entry(_) | AuditRow::Event(_) => {}
+                AuditRow::Claim { key, owner } if key.starts_with("d/") => _ = deposits.insert(owner),
+                AuditRow::Claim { key, owner } if key.starts_with("p/") || key.starts_with("c/") => {
+                    claims.insert(key, owner);
+                }
+                AuditRow::Entry(entry) if entry.kind == EntryKind::TopUp => _ = top_ups.insert(entry.number),
+                AuditRow::Claim { .. } | AuditRow::Balance(..) | AuditRow::Entry(_) | AuditRow::Event(_) => {}
             }
         }
         if groups != seen.groups || invoices != seen.invoices.len() {
             self.record.wrong(None, "rows came or went without a command");
         }
-        for (code, number) in &seen.living {
-            let is_claimed =
-                claims.iter().any(|(key, owner)| owner == number && key.ends_with(&format!("/{code}")));
-            if !is_claimed {
-                self.record.wrong(Some(*number), "a living payment has no claim on its bill");
+        let mut expected = BTreeMap::new();
+        for invoice in seen.invoices.values() {
+            let (number, upstream) = (invoice.number.get(), invoice.upstream.0);
+            let is_open = matches!(invoice.state, State::Pending { .. });
+            if let Some(code) =
+                invoice.payment_code.as_ref().filter(|_| is_open || invoice.state.word() == "CONFIRM")
+            {
+                expected.insert(format!("p/live/{upstream}/{code}"), number);
             }
+            if is_open {
+                expected.insert(format!("c/live/{}/{}", invoice.product, invoice.chassis), number);
+            }
+        }
+        if claims != expected {
+            let of_either = expected.iter().chain(&claims);
+            let differing = of_either.into_iter().find(|(key, _)| claims.get(*key) != expected.get(*key));
+            let what = format!("the claims differ from what living payments need: {differing:?}");
+            self.record.wrong(differing.map(|(_, number)| *number), what);
+        }
+        if deposits != top_ups {
+            self.record.wrong(None, "top-ups and the claims on their references differ");
         }
     }
 
@@ -616,9 +637,4 @@ fn told_of(invoice: &Invoice) -> String {
         State::Refund { proof, .. } => format!("REFUND, {proof:?}"),
         state => state.word().to_owned(),
     }
-}
-
-/// A number as the engine has it.
-pub(crate) fn numbered(number: i64) -> InvoiceNumber {
-    InvoiceNumber::new(number)
 }

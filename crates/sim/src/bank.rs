@@ -456,7 +456,6 @@ impl Connector {
 
     async fn send(&self, place: Place, request: PaymentRequest) -> PaymentOutcome {
         let number = request.invoice.get();
-        let identity = request.identity.as_str();
         let mut random = self.books.draws(&format!("pay/{number}"));
         // Of the time in which it may be sent, most is spent waiting for the line now and then.
         if !self.weather.is_calm() && random.permille(30) {
@@ -477,20 +476,30 @@ impl Connector {
             self.fault("bank: cannot be reached", &request);
             return PaymentOutcome::NeverSent;
         }
-        self.auditor.sent(number, identity, is_in_time);
+        let mut outcome = self.leave(&request, is_in_time, fate, &mut random).await;
+        if self.bug == Some(Bug::SendsTwice) && matches!(outcome, PaymentOutcome::Unknown(Unknown::TimedOut))
+        {
+            outcome = self.leave(&request, is_in_time, Fate::Prompt, &mut random).await;
+        }
+        self.gate.step("crash before an answer is read", Some(number)).await;
+        outcome
+    }
+
+    async fn leave(
+        &self,
+        request: &PaymentRequest,
+        is_in_time: bool,
+        fate: Fate,
+        random: &mut Random,
+    ) -> PaymentOutcome {
+        self.auditor.sent(request.invoice.get(), &request.identity, is_in_time);
         let amount = match self.bug {
             Some(Bug::WrongAmount) => request.amount.get() + 5_000,
             _ => request.amount.get(),
         };
-        self.books.hears_of(&request, amount);
-        self.books.note(identity, &format!("has it ({fate:?})"));
-        let outcome = self.carry_out(&request, fate, &mut random).await;
-        if self.bug == Some(Bug::SendsTwice) && matches!(outcome, PaymentOutcome::Unknown(Unknown::TimedOut))
-        {
-            self.auditor.sent(number, identity, true);
-        }
-        self.gate.step("crash before an answer is read", Some(number)).await;
-        outcome
+        self.books.hears_of(request, amount);
+        self.books.note(&request.identity, &format!("has it ({fate:?})"));
+        self.carry_out(request, fate, random).await
     }
 
     /// The bank's answer, and what it did. Nothing of this hangs on the gateway's life but the answer.
@@ -517,9 +526,9 @@ impl Connector {
             }
             Arrived::Refused => PaymentOutcome::Refused(Refusal::with_code(Reason::BankRefused, "0005")),
         };
-        let unknown = |unknown| PaymentOutcome::Unknown(unknown);
         match fate {
-            Fate::Prompt | Fate::NeverSent => {
+            Fate::NeverSent => unreachable!("nothing left"),
+            Fate::Prompt => {
                 let outcome = answered(books.execute(identity));
                 self.step_and_sleep(request, latency).await;
                 outcome
@@ -625,29 +634,17 @@ impl Connector {
                     }
                 })
             }
-            Fate::UnknownCode => {
-                self.fault("unknown: code", request);
+            Fate::UnknownCode | Fate::Garbled | Fate::Cut | Fate::UnderWay => {
+                let (name, unknown) = match fate {
+                    Fate::UnknownCode => ("unknown: code", Unknown::UnknownCode("0099".to_owned())),
+                    Fate::Garbled => ("unknown: garbled", Unknown::Garbled("field 4, offset 31".to_owned())),
+                    Fate::Cut => ("unknown: connection cut", Unknown::ConnectionCut),
+                    _ => ("unknown: under way", Unknown::UnderWay),
+                };
+                self.fault(name, request);
                 maybe_taken(random);
                 self.step_and_sleep(request, latency).await;
-                unknown(Unknown::UnknownCode("0099".to_owned()))
-            }
-            Fate::Garbled => {
-                self.fault("unknown: garbled", request);
-                maybe_taken(random);
-                self.step_and_sleep(request, latency).await;
-                unknown(Unknown::Garbled("field 4, offset 31".to_owned()))
-            }
-            Fate::Cut => {
-                self.fault("unknown: connection cut", request);
-                maybe_taken(random);
-                self.step_and_sleep(request, latency).await;
-                unknown(Unknown::ConnectionCut)
-            }
-            Fate::UnderWay => {
-                self.fault("unknown: under way", request);
-                maybe_taken(random);
-                self.step_and_sleep(request, latency).await;
-                unknown(Unknown::UnderWay)
+                PaymentOutcome::Unknown(unknown)
             }
             Fate::Hangs => {
                 self.fault("connector hangs", request);

@@ -23,26 +23,14 @@ pub enum Bug {
     CommitAssumedWritten,
     /// The store answers before anything is durable.
     FsyncLies,
-    /// The store loses the debit of some reservations.
+    /// The auditor does not see the debit of some reservations, as if the store had lost them.
     DebitMissing,
     /// Reads come from a replica that lags.
     StaleReplica,
-}
-
-impl Bug {
-    /// All of them.
-    pub const ALL: [Self; 12] = [
-        Self::TimeoutIsRefusal,
-        Self::NotFoundIsRefusal,
-        Self::SendsTwice,
-        Self::SendsLate,
-        Self::WrongAmount,
-        Self::AnswerForAnother,
-        Self::StatusLags,
-        Self::CommitAssumedFailed,
-        Self::CommitAssumedWritten,
-        Self::FsyncLies,
-        Self::DebitMissing,
-        Self::StaleReplica,
-    ];
+    /// What is open for long is refunded, whatever the bank says.
+    RefundOnAge,
+    /// A reservation is written a moment after it is answered.
+    DebitAfterSend,
+    /// Whether a payment was begun is looked up in a memory of each gateway's own.
+    IdempotencyByCache,
 }

@@ -94,10 +94,12 @@ pub fn run(seed: u64, bug: Option<Bug>, trace: bool) -> Outcome {
         }
         let wrongs = world.record.wrongs();
         let concerned = wrongs.iter().find_map(|wrong| wrong.invoice);
-        let timeline = match (trace, wrongs.is_empty()) {
-            (true, _) | (_, false) if trace || concerned.is_none() => world.record.timeline(None),
-            (false, true) => Vec::new(),
-            _ => world.record.timeline(concerned),
+        let timeline = if trace {
+            world.record.timeline(None)
+        } else if wrongs.is_empty() {
+            Vec::new()
+        } else {
+            world.record.timeline(concerned)
         };
         Outcome {
             seed,
@@ -137,7 +139,9 @@ async fn live(world: &Arc<World>) {
     {
         sleep(Duration::from_secs(1)).await;
     }
-    world.record.probe("faults ended, all final");
+    if world.auditor.open().is_empty() {
+        world.record.probe("faults ended, all final");
+    }
     // Whatever still comes late, comes now; and what was lost is written off.
     sleep(world.terms.profile.horizon * 2 + world.terms.profile.answer_timeout * 2 + Duration::from_mins(2))
         .await;

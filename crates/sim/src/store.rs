@@ -2,9 +2,11 @@
 //!
 //! What is committed survives everything, and the auditor is shown every commit before anybody else hears of it.
 
-use crate::{auditor::Auditor, auditor::numbered, bugs::Bug, gate::Gate, random::Random, record::Record};
+use crate::{auditor::Auditor, bugs::Bug, gate::Gate, random::Random, record::Record};
 use domain::{
-    Account, Command, Decision, Invoice, InvoiceNumber, Partner, Posting, Timestamp,
+    Accepted, Account, Command, Decision, Invoice, InvoiceNumber, NotPaidProof, Partner, Posting, Rejection,
+    Timestamp,
+    command::{Outcome, PaymentFacts, SettlePayment},
     ledger::{AccountKind, Step},
     record::{Event, Incident},
 };
@@ -62,7 +64,7 @@ impl Lens {
     }
 
     pub(crate) fn invoice(&self, number: i64) -> Option<Invoice> {
-        at_once(self.model.invoice(numbered(number))).map(|stored| stored.invoice)
+        at_once(self.model.invoice(InvoiceNumber::new(number))).map(|stored| stored.invoice)
     }
 
     pub(crate) fn partners(&self) -> Vec<Partner> {
@@ -200,14 +202,60 @@ impl Disk {
         }
     }
 
-    fn commit(&self, batch: Batch) -> Result<Vec<Decision>, Error> {
+    fn commit(&self, mut batch: Batch) -> Result<Vec<Decision>, Error> {
         self.keep_stale(&batch);
+        let wanted = batch.commands.len();
+        if self.bug == Some(Bug::RefundOnAge) {
+            let pending = at_once(self.model.pending(InvoiceNumber::new(0), u32::MAX));
+            batch.commands.extend(pending.iter().filter_map(|invoice| self.refund_on_age(invoice)));
+        }
         let shown = batch.clone();
-        let decided = self.model.apply(batch).now_or_never().expect("the model answers at once");
-        if let Ok(decisions) = &decided {
+        let mut decided = self.model.apply(batch).now_or_never().expect("the model answers at once");
+        if let Ok(decisions) = &mut decided {
             self.auditor.committed(&shown, decisions);
+            decisions.truncate(wanted);
+            if self.bug == Some(Bug::IdempotencyByCache) {
+                self.begin_again(&shown, decisions);
+            }
         }
         decided
+    }
+
+    fn refund_on_age(&self, invoice: &Invoice) -> Option<Command> {
+        let now = self.record.now();
+        let is_old = now.since(invoice.state.attempt()?.begun_at) > Duration::from_secs(20);
+        let settle = SettlePayment {
+            facts: PaymentFacts::of(invoice)?,
+            outcome: Outcome::NotPaid(NotPaidProof::NeverSent),
+            fence: None,
+            put_off_until: None,
+            at: now,
+        };
+        is_old.then(|| Command::SettlePayment(Box::new(settle)))
+    }
+
+    /// A second beginning is answered like the first.
+    fn begin_again(&self, batch: &Batch, decisions: &mut [Decision]) {
+        for (command, decision) in batch.commands.iter().zip(decisions) {
+            if let (Command::BeginPayment(begin), Err(Rejection::InvoicePending)) = (command, &decision)
+                && let Some(stored) = at_once(self.model.invoice(begin.facts.invoice))
+            {
+                *decision = Ok(Accepted::Invoice(Box::new(stored.invoice)));
+            }
+        }
+    }
+
+    /// What the batch comes to, though it is not written.
+    async fn promise(&self, batch: Batch) -> Result<Vec<Decision>, Error> {
+        self.model.fail_next(Fault::AnswerLostBeforeCommit);
+        match self.model.apply(batch).await {
+            Err(Error::Ambiguous { decisions, .. }) => Ok(decisions),
+            other => other,
+        }
+    }
+
+    fn is_struck(&self, bug: Bug, permille: u64) -> bool {
+        self.bug == Some(bug) && !self.weather.is_calm() && locked(&self.random).permille(permille)
     }
 }
 
@@ -242,15 +290,20 @@ impl Front for Disk {
             self.gate.open().await;
             let reason = || "simulated".to_owned();
             let fault = |name| self.record.fault(name, invoice, self.gate.name());
-            if self.bug == Some(Bug::FsyncLies)
-                && !self.weather.is_calm()
-                && locked(&self.random).permille(20)
-            {
-                self.model.fail_next(Fault::AnswerLostBeforeCommit);
-                return match self.model.apply(batch).await {
-                    Err(Error::Ambiguous { decisions, .. }) => Ok(decisions),
-                    other => other,
-                };
+            if self.is_struck(Bug::FsyncLies, 20) {
+                return self.promise(batch).await;
+            }
+            let is_begin = batch.commands.iter().any(|it| matches!(it, Command::BeginPayment(_)));
+            if is_begin && self.is_struck(Bug::DebitAfterSend, 200) {
+                let promised = self.promise(batch.clone()).await;
+                let (model, auditor) = (self.model.clone(), Arc::clone(&self.auditor));
+                tokio::spawn(async move {
+                    sleep(Duration::from_millis(500)).await;
+                    if let Ok(decisions) = model.apply(batch.clone()).await {
+                        auditor.committed(&batch, &decisions);
+                    }
+                });
+                return promised;
             }
             let decisions = match mishap {
                 Some(Mishap::Full) => {

@@ -245,9 +245,7 @@ impl World {
     /// The product and the partners, before any fault.
     pub(crate) async fn furnish(&self) -> domain::UpstreamId {
         self.weather.is_calm.store(true, Ordering::Relaxed);
-        let disk = self.disk("furnish", &self.gate("furnish", 0));
-        let clock: Arc<dyn Clock> = WallClock::new(Arc::clone(&self.record));
-        let operations = Operations::new(disk, clock, &self.ids("furnish"));
+        let operations = self.operations("furnish");
         let upstream = operations.register_upstream(UPSTREAM).await.expect("an upstream");
         operations.save_product(Self::product(upstream)).await.expect("a product");
         let mut random = self.random("partners");

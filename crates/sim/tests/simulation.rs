@@ -37,37 +37,44 @@ fn what_was_found_once_stays_mended() {
     }
 }
 
-/// Finds a deliberate bug within so many seeds.
-fn finds(bug: Bug, seeds: u64) {
+/// Finds a deliberate bug within so many seeds, and finds that it is this.
+fn finds(bug: Bug, seeds: u64, what: &str) {
     let found = (0..seeds).map(|seed| run(seed, Some(bug), false)).find(|outcome| !outcome.wrongs.is_empty());
-    assert!(found.is_some(), "{bug:?} is not found within {seeds} seeds");
+    let found = found.unwrap_or_else(|| panic!("{bug:?} is not found within {seeds} seeds"));
+    assert!(found.wrongs.iter().any(|wrong| wrong.what.contains(what)), "{:?}", found.wrongs);
 }
 
 /// A reservation that was written after all is found by the resolver, and a settlement is booked once.
 #[test]
 fn a_commit_assumed_failed_harms_nobody() {
+    let mut written = 0;
     for seed in 0..60 {
         let outcome = run(seed, Some(Bug::CommitAssumedFailed), false);
         assert!(outcome.wrongs.is_empty(), "{}", outcome.report());
+        written += outcome.probes.get("ambiguous commit: written").copied().unwrap_or_default();
     }
+    assert!(written > 0, "no commit was assumed failed that was written");
 }
 
 macro_rules! bugs {
-    ($($name:ident $bug:ident $seeds:literal;)*) => {
-        $(#[test] fn $name() { finds(Bug::$bug, $seeds); })*
+    ($($name:ident $bug:ident $seeds:literal $what:literal;)*) => {
+        $(#[test] fn $name() { finds(Bug::$bug, $seeds, $what); })*
     };
 }
 
 bugs! {
-    finds_a_time_out_reported_as_a_refusal TimeoutIsRefusal 60;
-    finds_a_not_found_reported_as_a_refusal NotFoundIsRefusal 60;
-    finds_a_request_sent_twice SendsTwice 60;
-    finds_a_request_sent_late SendsLate 60;
-    finds_another_amount_asked_for WrongAmount 20;
-    finds_an_answer_applied_to_another_payment AnswerForAnother 120;
-    finds_a_status_replica_that_lags StatusLags 60;
-    finds_a_commit_assumed_written CommitAssumedWritten 60;
-    finds_a_disk_that_lies FsyncLies 60;
-    finds_a_debit_that_is_missing DebitMissing 20;
-    finds_reads_from_a_replica_that_lags StaleReplica 60;
+    finds_a_time_out_reported_as_a_refusal TimeoutIsRefusal 60 "REFUND";
+    finds_a_not_found_reported_as_a_refusal NotFoundIsRefusal 60 "a message that pays it is on its way";
+    finds_a_request_sent_twice SendsTwice 60 "2 fresh requests";
+    finds_a_request_sent_late SendsLate 60 "left after send_before";
+    finds_another_amount_asked_for WrongAmount 20 "the bank took";
+    finds_an_answer_applied_to_another_payment AnswerForAnother 120 "the bank has not taken it";
+    finds_a_status_replica_that_lags StatusLags 60 "NotFound";
+    finds_a_commit_assumed_written CommitAssumedWritten 60 "not recorded so";
+    finds_a_disk_that_lies FsyncLies 60 "not recorded so";
+    finds_a_debit_that_is_missing DebitMissing 20 "sum to";
+    finds_reads_from_a_replica_that_lags StaleReplica 60 "told CONFIRM before, and PENDING now";
+    finds_a_refund_on_age RefundOnAge 60 "the bank has taken it";
+    finds_a_debit_after_the_request DebitAfterSend 60 "before its reservation was durable";
+    finds_idempotency_by_a_cache IdempotencyByCache 200 "2 fresh requests";
 }
