@@ -13,12 +13,17 @@ use futures::future::BoxFuture;
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, Error>>;
 
 /// A store in front of another one.
-pub trait Front: Send + Sync + 'static {
+pub trait Front: Send + Sync + Sized + 'static {
     /// The store behind.
     fn behind(&self) -> &dyn Store;
 
     /// Waits until that is reached, before every read; the error says why it cannot be.
     fn reach(&self) -> Answer<'_, ()>;
+
+    /// What every answer to a read passes through.
+    fn passing<'a, T: Send + 'a>(&'a self, answer: Answer<'a, T>) -> Answer<'a, T> {
+        answer
+    }
 
     /// [`Store::apply`]
     fn write(&self, batch: Batch) -> Answer<'_, Vec<Decision>>;
@@ -38,18 +43,18 @@ pub trait Front: Send + Sync + 'static {
 
     /// [`Store::prune_batches`]
     fn forget_batches(&self, moment: Timestamp) -> Answer<'_, ()> {
-        self.behind().prune_batches(moment)
+        self.passing(self.behind().prune_batches(moment))
     }
 }
 
 fn read<'a, T: Send + 'a>(
-    front: &'a (impl Front + ?Sized),
+    front: &'a impl Front,
     read: impl FnOnce(&'a dyn Store) -> Answer<'a, T> + Send + 'a,
 ) -> Answer<'a, T> {
-    Box::pin(async move {
+    front.passing(Box::pin(async move {
         front.reach().await?;
         read(front.behind()).await
-    })
+    }))
 }
 
 impl<F: Front> Store for F {
@@ -63,10 +68,10 @@ impl<F: Front> Store for F {
 
     fn partner(&self, username: &Username) -> Answer<'_, Option<Partner>> {
         let username = username.clone();
-        Box::pin(async move {
+        self.passing(Box::pin(async move {
             self.reach().await?;
             self.behind().partner(&username).await
-        })
+        }))
     }
 
     fn partners(&self) -> Answer<'_, Vec<Partner>> {
@@ -119,10 +124,10 @@ impl<F: Front> Store for F {
 
     fn entry_by_reference(&self, environment: Environment, reference: &str) -> Answer<'_, Option<Entry>> {
         let reference = reference.to_owned();
-        Box::pin(async move {
+        self.passing(Box::pin(async move {
             self.reach().await?;
             self.behind().entry_by_reference(environment, &reference).await
-        })
+        }))
     }
 
     fn incidents(&self, limit: u32) -> Answer<'_, Vec<Incident>> {

@@ -5,19 +5,22 @@
 
 pub(crate) mod bank;
 pub(crate) mod clock;
+pub(crate) mod server;
 pub(crate) mod steps;
 pub(crate) mod watched;
 
 use self::{
     bank::{BILL_RUPIAH, ScriptedBank},
     clock::{TestClock, on_day},
+    server::{Schema, Server},
     steps::Steps,
     watched::Watched,
 };
 use ::engine::bank::{Profile, Question};
 use domain::{
     Account, AgentCode, ChassisNumber, Environment, Invoice, InvoiceNumber, Nik, Partner, PartnerId, Product,
-    ProductCode, Reason, Rupiah, Secret, State, Username, command::AddPartner, record::IncidentKind,
+    ProductCode, Reason, Rupiah, Secret, State, UpstreamId, Username, command::AddPartner,
+    record::IncidentKind,
 };
 use engine::{
     Engine, Ids, Inquiry, Refused, Settings, Upstream, View, domain, operate::Operations, store,
@@ -50,13 +53,15 @@ static MIGRATED: OnceLock<Vec<u8>> = OnceLock::new();
 enum Committed {
     Memory(Model),
     File { path: PathBuf, _directory: Arc<TempDir>, open: Arc<Mutex<Option<Arc<SqliteStore>>>> },
+    Server { schema: Arc<Schema>, open: Arc<Mutex<Option<Arc<Server>>>> },
 }
 
-/// Which store.
-#[derive(Clone, Copy, Debug)]
+/// Which store; a server's for one test at a time.
+#[derive(Debug)]
 pub(crate) enum Backend {
     Memory,
     File,
+    Server(Arc<Schema>),
 }
 
 /// The terms on which gateways and the bank work.
@@ -90,6 +95,33 @@ pub(crate) struct World {
     seeds: AtomicU64,
 }
 
+/// The product as it is at first.
+pub(crate) fn product(upstream: UpstreamId) -> Product {
+    Product {
+        environment: ENVIRONMENT,
+        code: product_code(),
+        name: "e-Samsat Jawa Barat".to_owned(),
+        fee: Rupiah::new(FEE_RUPIAH),
+        cashback: Rupiah::new(CASHBACK_RUPIAH),
+        on: true,
+        upstream,
+        position: 1,
+    }
+}
+
+/// A partner of this name, without a deposit.
+pub(crate) fn add_partner(username: &Username) -> AddPartner {
+    AddPartner {
+        environment: ENVIRONMENT,
+        username: username.clone(),
+        name: username.to_string(),
+        agent_code: AgentCode::parse("JKT-00000").expect("an agent code"),
+        credit_limit: Rupiah::ZERO,
+        password_hash: Secret::new("no hash"),
+        allowed_networks: Vec::new(),
+    }
+}
+
 /// A gateway that is alive.
 pub(crate) struct Gateway {
     pub(crate) engine: Arc<Engine>,
@@ -116,11 +148,16 @@ impl World {
         Self::on(Committed::File { path, _directory: Arc::new(directory), open: Arc::default() }, terms)
     }
 
-    /// An empty world on either store.
-    pub(crate) fn empty(backend: Backend, terms: Terms) -> Self {
+    /// An empty world on any store.
+    pub(crate) fn empty(backend: &Backend, terms: Terms) -> Self {
         match backend {
             Backend::Memory => Self::in_memory(terms),
             Backend::File => Self::on_file(terms),
+            Backend::Server(schema) => {
+                schema.empty();
+                let schema = Arc::clone(schema);
+                Self::on(Committed::Server { schema, open: Arc::default() }, terms)
+            }
         }
     }
 
@@ -147,7 +184,7 @@ impl World {
     pub(crate) fn path(&self) -> &std::path::Path {
         match &self.committed {
             Committed::File { path, .. } => path,
-            Committed::Memory(_) => panic!("this world has no file"),
+            Committed::Memory(_) | Committed::Server { .. } => panic!("this world has no file"),
         }
     }
 
@@ -162,6 +199,11 @@ impl World {
                 });
                 Arc::clone(store) as Arc<dyn Store>
             }
+            Committed::Server { schema, open } => {
+                let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+                let server = open.get_or_insert_with(|| Server::new(Arc::clone(schema)));
+                Arc::clone(server) as Arc<dyn Store>
+            }
         }
     }
 
@@ -170,6 +212,9 @@ impl World {
         self.bank.end_life();
         self.clock.end_life(Duration::from_secs(1));
         if let Committed::File { open, .. } = &self.committed {
+            *open.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        if let Committed::Server { open, .. } = &self.committed {
             *open.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
     }
@@ -194,16 +239,7 @@ impl World {
     pub(crate) async fn save_product(&self, change: impl FnOnce(&mut Product)) {
         let operations = self.operations();
         let upstream = operations.register_upstream("bank").await.expect("an upstream");
-        let mut product = Product {
-            environment: ENVIRONMENT,
-            code: product_code(),
-            name: "e-Samsat Jawa Barat".to_owned(),
-            fee: Rupiah::new(FEE_RUPIAH),
-            cashback: Rupiah::new(CASHBACK_RUPIAH),
-            on: true,
-            upstream,
-            position: 1,
-        };
+        let mut product = product(upstream);
         change(&mut product);
         operations.save_product(product).await.expect("a product");
         operations.close().await;
@@ -223,13 +259,9 @@ impl World {
         let operations = self.operations();
         let username = Username::parse(name).expect("a user name");
         let add = AddPartner {
-            environment: ENVIRONMENT,
-            username: username.clone(),
-            name: name.to_owned(),
-            agent_code: AgentCode::parse("JKT-00000").expect("an agent code"),
-            credit_limit: Rupiah::ZERO,
             password_hash,
             allowed_networks: networks.iter().map(|network| (*network).to_owned()).collect(),
+            ..add_partner(&username)
         };
         operations.add_partner(add).await.expect("a partner");
         let partner = operations.partner(&username).await.expect("the partner");
