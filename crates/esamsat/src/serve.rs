@@ -129,7 +129,10 @@ fn describe_metrics() {
     counter!("esamsat_incidents_total", "Incidents raised, repetitions included, by kind");
     counter!("esamsat_contradictions_total", "Times that the bank contradicted a final state");
     gauge!("esamsat_line_up", "Whether a bank line is signed on, and the bank answers on it");
-    gauge!("esamsat_line_in_flight", "Requests on a bank line that are waited for");
+    gauge!(
+        "esamsat_line_in_flight",
+        "Requests to a bank line, or payments at a provider, that are waited for"
+    );
     counter!("esamsat_line_messages_total", "Messages on a bank line, by what became of them");
     gauge!("esamsat_upstream_balance_rupiah", "The gateway's own balance at a provider");
     gauge!("esamsat_journal_waiting", "Commands waiting to be written");
