@@ -14,6 +14,7 @@ mod demo;
 pub mod fuzzing;
 mod gateway;
 mod output;
+mod replacement;
 mod serve;
 
 use clap::{Parser, Subcommand};

@@ -1,7 +1,9 @@
 //! `esamsat ledger`: balances, postings and manual entries; and the journal for another program.
 
 mod export;
+mod owners;
 
+use self::owners::{Owner, Owners};
 use super::{invoice_number, rfc3339, time, username};
 use crate::{
     config::{Config, Place},
@@ -9,7 +11,7 @@ use crate::{
     output::{self, Table, rupiah},
 };
 use clap::{Args, Subcommand};
-use domain::{Account, InvoiceNumber, Posting, Rupiah, Slot, Username, ledger::AccountKind};
+use domain::{Account, InvoiceNumber, Posting, Rupiah, Slot, Username};
 use engine::operate::Operations;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -57,18 +59,10 @@ async fn balances(operations: &Operations, json: bool) -> anyhow::Result<()> {
         *summed.entry(Account { slot: Slot(0), ..account }).or_default() += balance;
     }
     let total: Rupiah = summed.values().copied().sum();
-    let partners = operations.store().partners().await?;
-    let upstreams = operations.store().upstreams().await?;
-    let owner = |account: &Account| match account.kind {
-        AccountKind::Deposit | AccountKind::Reserved => {
-            let partner = partners.iter().find(|partner| partner.id.0 == account.owner);
-            partner.map_or_else(String::new, |partner| partner.username.to_string())
-        }
-        AccountKind::BankPayable => {
-            let upstream = upstreams.iter().find(|(_, id)| id.0 == account.owner);
-            upstream.map_or_else(String::new, |(name, _)| name.clone())
-        }
-        _ => String::new(),
+    let owners = Owners::read(operations.store().as_ref()).await?;
+    let owner = |account: &Account| match owners.of(*account) {
+        Owner::Named(name) => name.to_owned(),
+        Owner::House | Owner::Unknown => String::new(),
     };
     if json {
         let rows: Vec<_> = summed

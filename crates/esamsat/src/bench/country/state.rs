@@ -9,12 +9,12 @@
 //! A killed run has paid more than its last file says. Those vehicles are begun again and turn out paid already,
 //! which is why they are counted apart: nothing else can be known about who paid them.
 
-use crate::output::Fault;
+use crate::{output::Fault, replacement::Replacement};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File},
+    fs,
     io::{self, Write},
     path::Path,
 };
@@ -162,16 +162,13 @@ impl State {
             && self.samples.last().is_none_or(|last| last.done <= self.done() && last.paid <= self.paid)
     }
 
-    /// Replaces the file in one step: whoever is killed meanwhile leaves the old one or the new one.
+    /// Replaces the file in one step.
     pub(super) fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(".new");
         let write = || -> io::Result<()> {
-            let mut file = File::create(&beside)?;
-            serde_json::to_writer_pretty(&mut file, self)?;
-            file.write_all(b"\n")?;
-            file.sync_all()?;
-            fs::rename(&beside, path)
+            let mut replacement = Replacement::of(path)?;
+            serde_json::to_writer_pretty(&mut replacement, self)?;
+            replacement.write_all(b"\n")?;
+            replacement.take_place()
         };
         write().with_context(|| {
             format!("failed to write the state file {}; name another one with --state", path.display())

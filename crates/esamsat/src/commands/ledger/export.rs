@@ -5,22 +5,23 @@
 //! in the format, so that no name can end its line, begin a directive, or depend on the reader's locale. Deliberately
 //! absent: a selection by date (the reader has one), and any judgement: what does not balance is written as it is.
 
+use super::owners::{Owner, Owners};
 use crate::{
     config::Place,
     output::{self, Fault},
+    replacement::Replacement,
 };
-use anyhow::{Context, anyhow, bail};
+use anyhow::bail;
 use clap::{Args, ValueEnum};
 use domain::{
-    Account, PartnerId, Posting, UpstreamId,
+    Account, Posting,
     ledger::{AccountKind, Step},
 };
 use engine::operate::Operations;
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::{self, File},
     io::{self, BufWriter, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 use store::{AuditRow, Store};
@@ -47,12 +48,10 @@ pub async fn run(place: &Place, operations: &Operations, export: Export) -> anyh
     let Format::Hledger = export.format;
     let store = operations.store().as_ref();
     let Some(path) = export.output else {
-        return match write(store, Box::new(BufWriter::new(io::stdout()))).await {
+        return match write(store, BufWriter::new(io::stdout())).await {
             // A reader that went away ends the process quietly, as `head` expects.
-            Err(Missed::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            Err(Missed::Output(error)) => Err(unwritable(Path::new("stdout"), &error)),
-            Err(Missed::Other(error)) => Err(error),
-            Ok(_) => Ok(()),
+            Err(Stopped::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written.map(drop).map_err(|stopped| stopped.writing("stdout")),
         };
     };
     if path.exists() && !path.is_file() {
@@ -61,24 +60,12 @@ pub async fn run(place: &Place, operations: &Operations, export: Export) -> anyh
             path.display()
         )));
     }
-    // Beside it first: whoever reads it never sees half a journal.
-    let mut partial = path.clone().into_os_string();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let file = File::create(&partial).map_err(|error| unwritable(&partial, &error))?;
-    let kept = file.try_clone().map_err(|error| unwritable(&partial, &error))?;
-    let written = match write(store, Box::new(BufWriter::new(file))).await {
-        Ok(count) => kept.sync_all().map(|()| count).map_err(|error| unwritable(&partial, &error)),
-        Err(Missed::Output(error)) => Err(unwritable(&partial, &error)),
-        Err(Missed::Other(error)) => Err(error),
-    };
-    let moved = written.and_then(|count| {
-        fs::rename(&partial, &path).map_err(|error| unwritable(&path, &error))?;
+    let written = async {
+        let (count, replacement) = write(store, Replacement::of(&path)?).await?;
+        replacement.take_place()?;
         Ok(count)
-    });
-    let count = moved.inspect_err(|_| {
-        let _perhaps_gone = fs::remove_file(&partial);
-    })?;
+    };
+    let count = written.await.map_err(|stopped: Stopped| stopped.writing(path.display()))?;
     let facts = serde_json::json!({
         "file": path, "transactions": count.transactions, "postings": count.postings,
     });
@@ -92,27 +79,27 @@ pub async fn run(place: &Place, operations: &Operations, export: Export) -> anyh
     Ok(())
 }
 
-fn unwritable(path: &Path, error: &io::Error) -> anyhow::Error {
-    Fault::Unavailable(format!("failed to write {}: {error}", path.display())).into()
-}
-
 /// Why there is no journal.
-enum Missed {
-    /// It could not be written down.
-    Output(io::Error),
-    /// It could not be read, or makes no sense.
-    Other(anyhow::Error),
+#[derive(Debug, thiserror::Error)]
+enum Stopped {
+    #[error(transparent)]
+    Output(#[from] io::Error),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error("failed to name the account {0}: its owner is not registered; run `esamsat verify`")]
+    Unnamed(Account),
+    #[error("failed to export the postings of the account {0}: it has no balance; run `esamsat verify`")]
+    BalanceMissing(Account),
 }
 
-impl From<anyhow::Error> for Missed {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Other(error)
-    }
-}
-
-impl From<store::Error> for Missed {
-    fn from(error: store::Error) -> Self {
-        Self::Other(error.into())
+impl Stopped {
+    /// Told with what was written.
+    fn writing(self, what: impl std::fmt::Display) -> anyhow::Error {
+        match self {
+            Self::Output(error) => Fault::Unavailable(format!("failed to write {what}: {error}")).into(),
+            Self::Store(error) => error.into(),
+            other => other.into(),
+        }
     }
 }
 
@@ -124,65 +111,37 @@ struct Count {
 }
 
 /// Writes what is booked, as of one moment.
-async fn write(store: &dyn Store, output: Box<dyn Write + Send>) -> Result<Count, Missed> {
+async fn write<W: Write + Send + 'static>(store: &dyn Store, output: W) -> Result<(Count, W), Stopped> {
     let mut journal = Journal::new(output);
+    let mut unnamed = None;
     loop {
-        journal.names = Names::read(store).await?;
+        journal.owners = Owners::read(store).await?;
         let shared = Arc::new(Mutex::new(journal));
         let visitor = Arc::clone(&shared);
         let visit = move |row| visitor.lock().unwrap_or_else(PoisonError::into_inner).visit(row);
         store.audit(Box::new(visit)).await?;
-        let visited = Arc::into_inner(shared).context("failed to end the audit of the ledger")?;
+        let visited = Arc::into_inner(shared).expect("an audit that is over has dropped its visitor");
         journal = visited.into_inner().unwrap_or_else(PoisonError::into_inner);
         match journal.stopped.take() {
-            None => return journal.finish().map_err(Missed::Output),
-            Some(Stopped::Output(error)) => return Err(Missed::Output(error)),
-            Some(Stopped::BalanceMissing(account)) => {
-                return Err(Missed::Other(anyhow!(
-                    "failed to export the postings of the account {account}: it has no balance; run `esamsat verify`"
-                )));
-            }
-            Some(Stopped::NameUnknown(account)) => {
-                // Balances come first, so that nothing is written yet. Who was registered between the names and the
-                // audit has a name by now.
-                if Names::read(store).await?.account(account).is_none() {
-                    return Err(Missed::Other(anyhow!(
-                        "failed to name the account {account}: its owner is not registered; run `esamsat verify`"
-                    )));
-                }
+            None => return Ok(journal.finish()?),
+            // Balances come first: nothing is written yet. Who was registered between the names and the audit has a
+            // name the next time.
+            Some(Stopped::Unnamed(account)) if unnamed.replace(account) != Some(account) => {
                 journal.accounts.clear();
             }
+            Some(stopped) => return Err(stopped),
         }
     }
 }
 
-/// Who owns accounts.
-#[derive(Default)]
-struct Names {
-    partners: HashMap<PartnerId, String>,
-    upstreams: HashMap<UpstreamId, String>,
-}
-
-impl Names {
-    async fn read(store: &dyn Store) -> Result<Self, store::Error> {
-        let partners = store.partners().await?.into_iter();
-        let upstreams = store.upstreams().await?.into_iter();
-        Ok(Self {
-            partners: partners.map(|partner| (partner.id, segment(partner.username.as_str()))).collect(),
-            upstreams: upstreams.map(|(name, id)| (id, segment(&name))).collect(),
-        })
-    }
-
-    /// `live:deposit:loket1`, `live:bank_payable:bank`, `live:fee_income`. The writers' shares of a house account are
-    /// one account here: which gateway wrote is nothing that books are kept about.
-    fn account(&self, account: Account) -> Option<String> {
-        let house = format!("{}:{}", account.environment.name(), account.kind.name());
-        let owner = match account.kind {
-            AccountKind::Deposit | AccountKind::Reserved => self.partners.get(&PartnerId(account.owner))?,
-            AccountKind::BankPayable => self.upstreams.get(&UpstreamId(account.owner))?,
-            _ => return Some(house),
-        };
-        Some(format!("{house}:{owner}"))
+/// `live:deposit:loket1`, `live:bank_payable:bank`, `live:fee_income`. The writers' shares of a house account are one
+/// account here: which gateway wrote is nothing that books are kept about.
+fn name_of(account: Account, owners: &Owners) -> Result<String, Stopped> {
+    let house = format!("{}:{}", account.environment.name(), account.kind.name());
+    match owners.of(account) {
+        Owner::House => Ok(house),
+        Owner::Named(name) => Ok(format!("{house}:{}", segment(name))),
+        Owner::Unknown => Err(Stopped::Unnamed(account)),
     }
 }
 
@@ -220,33 +179,26 @@ const fn type_code(kind: AccountKind) -> char {
     }
 }
 
-/// Why the audit ended early.
-enum Stopped {
-    Output(io::Error),
-    NameUnknown(Account),
-    /// Of an account with postings.
-    BalanceMissing(Account),
-}
-
 /// Writes rows of an audit as they come.
-struct Journal {
-    output: Box<dyn Write + Send>,
-    names: Names,
+struct Journal<W> {
+    output: W,
+    owners: Owners,
     /// The names of the accounts that have a balance, and thus of all that have postings.
-    accounts: BTreeMap<i64, (Account, String)>,
+    accounts: BTreeMap<Account, String>,
     /// What the manual entries are about; each is dropped when it is written.
     entries: HashMap<i64, String>,
     has_begun: bool,
     open: Option<(i64, Step)>,
     count: Count,
+    /// Why the audit ended early, if it did.
     stopped: Option<Stopped>,
 }
 
-impl Journal {
-    fn new(output: Box<dyn Write + Send>) -> Self {
+impl<W: Write> Journal<W> {
+    fn new(output: W) -> Self {
         Self {
             output,
-            names: Names::default(),
+            owners: Owners::default(),
             accounts: BTreeMap::new(),
             entries: HashMap::new(),
             has_begun: false,
@@ -273,8 +225,8 @@ impl Journal {
     }
 
     fn declare(&mut self, account: Account) -> Result<(), Stopped> {
-        let name = self.names.account(account).ok_or(Stopped::NameUnknown(account))?;
-        self.accounts.insert(account.code(), (account, name));
+        let name = name_of(account, &self.owners)?;
+        self.accounts.insert(account, name);
         Ok(())
     }
 
@@ -287,7 +239,7 @@ impl Journal {
         // The point, so that it is known which sign is the decimal one; there are no decimals.
         writeln!(self.output, "commodity 1000. IDR")?;
         let declared: BTreeMap<&str, AccountKind> =
-            self.accounts.values().map(|(account, name)| (name.as_str(), account.kind)).collect();
+            self.accounts.iter().map(|(account, name)| (name.as_str(), account.kind)).collect();
         for (name, kind) in declared {
             writeln!(self.output, "account {name}  ; type: {}", type_code(kind))?;
         }
@@ -295,14 +247,8 @@ impl Journal {
     }
 
     fn posting(&mut self, posting: &Posting) -> Result<(), Stopped> {
-        if !self.accounts.contains_key(&posting.account.code()) {
-            return Err(Stopped::BalanceMissing(posting.account));
-        }
-        self.write_posting(posting).map_err(Stopped::Output)
-    }
-
-    fn write_posting(&mut self, posting: &Posting) -> io::Result<()> {
         self.begin()?;
+        let name = self.accounts.get(&posting.account).ok_or(Stopped::BalanceMissing(posting.account))?;
         let of = (posting.subject, posting.step);
         if self.open != Some(of) {
             self.open = Some(of);
@@ -316,17 +262,16 @@ impl Journal {
             writeln!(self.output, "\n{day} ({}) {what}", posting.subject)?;
         }
         self.count.postings += 1;
-        let (_, account) = &self.accounts[&posting.account.code()];
-        writeln!(self.output, "    {account}  {} IDR", posting.amount.get())
+        Ok(writeln!(self.output, "    {name}  {} IDR", posting.amount.get())?)
     }
 
     /// The last line says that it is the last one.
-    fn finish(mut self) -> io::Result<Count> {
+    fn finish(mut self) -> io::Result<(Count, W)> {
         self.begin()?;
         let Count { transactions, postings } = self.count;
         writeln!(self.output, "\n; The end: {transactions} transactions with {postings} postings.")?;
         self.output.flush()?;
-        Ok(self.count)
+        Ok((self.count, self.output))
     }
 }
 
