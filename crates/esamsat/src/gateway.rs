@@ -13,7 +13,7 @@ use bank::{
     relay::{Relay, RelaySettings},
     simulator::{OpenError, Simulator, SimulatorSettings},
 };
-use domain::Environment;
+use domain::{Environment, Product};
 use engine::{Engine, Ids, Settings, SystemClock, operate::Operations};
 use std::{fs, path::Path, sync::Arc, time::Duration};
 use store::Store;
@@ -118,7 +118,7 @@ pub async fn seed_sandbox_products(operations: &Operations, upstream: &str) -> a
             .enumerate()
     {
         operations
-            .save_product(domain::Product {
+            .save_product(Product {
                 environment: Environment::Sandbox,
                 code: domain::ProductCode::parse(code).expect("a documented product code"),
                 name: code.to_owned(),
@@ -133,22 +133,54 @@ pub async fn seed_sandbox_products(operations: &Operations, upstream: &str) -> a
     Ok(())
 }
 
-/// The products that are ON at an upstream which the configuration does not have, and what to do about each.
-pub async fn stranded_products(config: &Config, store: &dyn Store) -> anyhow::Result<Vec<String>> {
+/// The products that are ON, each with the name of its upstream.
+pub async fn products_sold(store: &dyn Store) -> anyhow::Result<Vec<(Product, String)>> {
     let registered = store.upstreams().await?;
     let sold = store.products().await?.into_iter().filter(|product| product.on);
-    let stranded = sold.filter_map(|product| {
+    let named = sold.filter_map(|product| {
         let (name, _) = registered.iter().find(|(_, known)| *known == product.upstream)?;
-        let (code, environment) = (&product.code, product.environment.name());
-        (!config.upstream.contains_key(name)).then(|| {
-            format!(
-                "product {code} ({environment}) is ON, and its upstream {name} is not in the configuration; add \
-                 [upstream.{name}], or give it another one: esamsat product set {code} --environment {environment} \
-                 --upstream …"
-            )
-        })
+        Some((product, name.clone()))
     });
-    Ok(stranded.collect())
+    Ok(named.collect())
+}
+
+/// Those whose upstream the configuration does not have, and what to do about each.
+pub fn stranded<'a>(config: &'a Config, sold: &'a [(Product, String)]) -> impl Iterator<Item = String> + 'a {
+    let stranded = sold.iter().filter(|(_, name)| !config.upstream.contains_key(name));
+    stranded.map(|(product, name)| {
+        let (code, environment) = (&product.code, product.environment.name());
+        format!(
+            "product {code} ({environment}) is ON, and its upstream {name} is not in the configuration; add \
+             [upstream.{name}], or give it another one: esamsat product set {code} --environment {environment} \
+             --upstream …"
+        )
+    })
+}
+
+/// Warns of what is sold and cannot be what it seems.
+async fn warn_of_products(config: &Config, store: &dyn Store) -> anyhow::Result<()> {
+    let sold = products_sold(store).await?;
+    for stranded in stranded(config, &sold) {
+        tracing::warn!("{stranded}");
+    }
+    for (product, upstream) in sold.iter().filter(|(product, _)| product.environment == Environment::Live) {
+        let product = &product.code;
+        match config.upstream.get(upstream) {
+            Some(Upstream::Simulator(_)) => {
+                tracing::warn!(%product, "a live product is ON and its upstream is simulated: nothing that it pays is real");
+            }
+            Some(Upstream::Iso8583(settings)) if LineProfile::builtin(&settings.profile).is_some() => {
+                tracing::warn!(
+                    %product,
+                    profile = settings.profile,
+                    "a live product is ON and its bank is spoken to by a shipped example: its codes and times are no \
+                     bank's; write the bank's own profile"
+                );
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Starts the engine on a store.
@@ -166,31 +198,7 @@ pub async fn start(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Arc
         pending_long_after: Duration::from_secs(config.pending_long_after_s),
         ..Settings::default()
     };
-    for stranded in stranded_products(config, store.as_ref()).await? {
-        tracing::warn!("{stranded}");
-    }
-    let registered = store.upstreams().await?;
-    for product in store.products().await? {
-        let name = registered.iter().find(|(_, known)| *known == product.upstream).map(|(name, _)| name);
-        if product.environment != Environment::Live || !product.on {
-            continue;
-        }
-        let product = &product.code;
-        match name.and_then(|name| config.upstream.get(name)) {
-            Some(Upstream::Simulator(_)) => {
-                tracing::warn!(%product, "a live product is ON and its upstream is simulated: nothing that it pays is real");
-            }
-            Some(Upstream::Iso8583(settings)) if LineProfile::builtin(&settings.profile).is_some() => {
-                tracing::warn!(
-                    %product,
-                    profile = settings.profile,
-                    "a live product is ON and its bank is spoken to by a shipped example: its codes and times are no \
-                     bank's; write the bank's own profile"
-                );
-            }
-            _ => {}
-        }
-    }
+    warn_of_products(config, store.as_ref()).await?;
     let upstreams = upstreams(config)?;
     let clock = Arc::new(SystemClock);
     let ids = Arc::new(Ids::from_system());

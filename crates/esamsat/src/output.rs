@@ -80,9 +80,14 @@ pub fn rupiah(amount: domain::Rupiah) -> String {
     domain::money::grouped(amount, '.')
 }
 
+/// One clear line on stderr.
+pub fn note(text: impl std::fmt::Display) {
+    let _closed = writeln!(io::stderr().lock(), "esamsat: {text}");
+}
+
 /// One clear line on stderr, and the exit code that goes with it.
 pub fn failed(error: &anyhow::Error) -> ExitCode {
-    let _closed = writeln!(io::stderr().lock(), "esamsat: {error:#}");
+    note(format_args!("{error:#}"));
     ExitCode::from(exit_code(error))
 }
 

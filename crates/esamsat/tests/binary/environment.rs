@@ -323,14 +323,24 @@ fn a_folder_with_an_awkward_name() {
 fn a_product_without_an_upstream() {
     let site = Site::new();
     let bank = "[upstream.bjb]\nkind = \"simulator\"\n";
-    site.done(&["migrate"]);
     let check = |text: &str| {
         let path = site.configure(text);
         site.run(&["config", "check", "--config", path.to_str().expect("a path in UTF-8")])
     };
+    let is_fine = |ran: &Ran, what: &str| {
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert!(ran.stdout.contains("is fine") && ran.stdout.ends_with(what), "{}", ran.stdout);
+        assert_eq!(ran.stdout.lines().count(), 1, "{}", ran.stdout);
+    };
+    is_fine(&check(bank), "there is no database yet, and thus no products to look at.\n");
+    site.done(&["migrate"]);
     site.sell(bank, "bjb");
-    assert_eq!(check(bank).code, 0);
+    is_fine(&check(bank), "every product that is ON has its upstream in it.\n");
     let words = ["its upstream bjb is not in the configuration", "add [upstream.bjb]", "esamsat product set"];
     tells(&check(UPSTREAM), 1, &words);
-    assert!(check("").stdout.contains("is fine"), "the demo brings its own");
+    is_fine(&check(""), "it has no upstreams, and the products were not looked at.\n");
+    fs::write(site.database(), "no database").expect("written");
+    let unread = check(bank);
+    is_fine(&unread, "; the products were not looked at.\n");
+    assert!(unread.stderr.starts_with("esamsat: the products were not looked at: "), "{}", unread.stderr);
 }
