@@ -95,6 +95,22 @@ pub enum Holds {
     Under(Fence),
 }
 
+/// It is another gateway's, or nobody's yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is not held by this gateway")]
+pub struct NotHeld;
+
+impl Holds {
+    /// The lease that it is under, if it is under one.
+    pub fn fence(self) -> Result<Option<Fence>, NotHeld> {
+        match self {
+            Self::No => Err(NotHeld),
+            Self::Alone => Ok(None),
+            Self::Under(fence) => Ok(Some(fence)),
+        }
+    }
+}
+
 /// The terminals of an upstream, each for one gateway at a time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Terminals {

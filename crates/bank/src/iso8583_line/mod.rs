@@ -396,11 +396,7 @@ impl Bank for Iso8583Bank {
     fn place(&self, payment: Placing<'_>) -> Result<Place, NoPlace> {
         let mut no_place = NoPlace::Down;
         for line in self.in_turn() {
-            let fence = match line.holds() {
-                Holds::No => continue,
-                Holds::Alone => None,
-                Holds::Under(fence) => Some(fence),
-            };
+            let Ok(fence) = line.holds().fence() else { continue };
             if !line.is_up() || !line.traces.is_stocked() {
                 continue;
             }

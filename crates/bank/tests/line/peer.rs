@@ -59,6 +59,13 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("in time: {what}"))
 }
 
+/// Lets time pass at once, to the gateway.
+pub async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
 /// The bank's end, listening.
 pub struct Peer {
     listener: TcpListener,

@@ -1,6 +1,6 @@
 //! What a line makes of a bank that misbehaves, each thing by itself.
 
-use crate::peer::{AMOUNT, Connection, Gateway, HASTY, NO_ECHO, PATIENT, Peer, profile, soon};
+use crate::peer::{AMOUNT, Connection, Gateway, HASTY, NO_ECHO, PATIENT, Peer, pass, profile, soon};
 use bank::{
     Bank, InquiryOutcome, NoPlace, PaymentOutcome, StatusOutcome, Unknown,
     iso8583_line::{LineSettings, OneLine},
@@ -385,11 +385,6 @@ async fn what_was_not_found_may_have_been_answered_to_an_earlier_question() {
     let (request, paying) = gateway.pay();
     connection.expect(Operation::Payment).await;
     assert_eq!(paying.await, PaymentOutcome::Unknown(Unknown::TimedOut));
-    let pass = async |time: Duration| {
-        tokio::time::pause();
-        tokio::time::advance(time).await;
-        tokio::time::resume();
-    };
     let asked = async |connection: &mut Connection, code: &str| {
         let asking = gateway.ask(&request);
         let advice = connection.expect(Operation::Advice).await;

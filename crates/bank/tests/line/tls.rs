@@ -1,6 +1,6 @@
 //! An encrypted line: only to the bank that proves who it is, and only for a gateway that does.
 
-use crate::peer::{AMOUNT, Connection, Gateway, NO_ECHO, PATIENT, Peer, profile, soon};
+use crate::peer::{AMOUNT, Connection, Gateway, NO_ECHO, PATIENT, Peer, pass, profile, soon};
 use bank::{
     Bank, NoPlace, PaymentOutcome,
     iso8583_line::{LineSettings, OneLine, Tls},
@@ -95,9 +95,7 @@ async fn a_connection_that_does_not_come_up_is_given_up() {
     let gateway = Gateway::with(profile(PATIENT, NO_ECHO), &[peer.address()], Some(&tls));
     let _silent = peer.accept_raw().await;
     assert_eq!(gateway.place().unwrap_err(), NoPlace::Down);
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(10)).await;
-    tokio::time::resume();
+    pass(Duration::from_secs(10)).await;
     gateway.until("it is said why", |gateway| gateway.bank.lines()[0].last_error.is_some()).await;
     let said = gateway.bank.lines()[0].last_error.clone().unwrap();
     assert!(said.contains("it did not come up in time"), "{said}");
