@@ -1,8 +1,6 @@
 //! Any request of a partner: form, multipart, JSON and query are read without a panic, and mean one thing.
 #![no_main]
 
-mod request;
-
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    request::holds(data);
+    web::fuzzing::holds(data);
 });

@@ -14,6 +14,8 @@
 
 mod address;
 mod answer;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod limits;
 mod operations;
 mod parameters;
@@ -24,8 +26,6 @@ mod server;
 mod socket;
 
 pub use ipnet::IpNet;
-#[doc(hidden)]
-pub use parameters::texts_of;
 pub use reference::reference_router;
 pub use router::{Arrival, Body, Face, Router};
 pub use server::{Settings, listen, serve};

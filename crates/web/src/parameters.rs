@@ -31,7 +31,8 @@ enum Given {
 #[derive(Default)]
 pub(crate) struct Parameters([Given; ALL.len()]);
 
-const ALL: [Parameter; 6] = [
+/// Each at its own index.
+pub(crate) const ALL: [Parameter; 6] = [
     Parameter::Username,
     Parameter::Password,
     Parameter::Product,
@@ -141,16 +142,6 @@ impl Parameters {
             }
         }
     }
-}
-
-/// Reads any request, for fuzzing: the texts of the six parameters, or nothing where it is refused whole.
-pub fn texts_of(content_type: Option<&str>, query: Option<&str>, body: &[u8]) -> Option<[Option<String>; 6]> {
-    let mut headers = HeaderMap::new();
-    if let Some(content_type) = content_type {
-        headers.insert(CONTENT_TYPE, content_type.parse().ok()?);
-    }
-    let parameters = Parameters::read(&headers, query, Bytes::copy_from_slice(body)).ok()?;
-    Some(ALL.map(|parameter| parameters.text(parameter).ok().map(str::to_owned)))
 }
 
 fn parameter_named(name: &str) -> Option<Parameter> {
