@@ -51,7 +51,7 @@ use report::Report;
 use serde::Serialize;
 use std::{rc::Rc, time::Duration};
 use tally::Tally;
-use target::{Target, Url};
+use target::{Driven, Target};
 use tokio::task::LocalSet;
 
 /// Every fourth vehicle of the simulator's population belongs to the province whose product is ON.
@@ -67,13 +67,8 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// The flags of `bench`.
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// The gateway to drive
-    #[arg(long, default_value = "http://127.0.0.1:8080")]
-    url: Url,
-
-    /// Connections, each with at most one request under way
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=10_000))]
-    connections: u16,
+    #[command(flatten)]
+    driven: Driven,
 
     /// How long to measure
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -165,7 +160,7 @@ impl Beside {
                 Self::Http { child, slices: Vec::new() }
             }
             Some(Reference::Pgbench) => {
-                let bare_commit = arguments.connections == 1 && arguments.mode == Mode::Pay;
+                let bare_commit = arguments.driven.connections == 1 && arguments.mode == Mode::Pay;
                 let wanted = pgbench::Wanted { hot_row: arguments.hot, bare_commit };
                 Self::Pgbench(Box::new(Pgbench::start(&arguments.pgbench, wanted, progress).await?))
             }
@@ -228,11 +223,16 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
     if arguments.pgbench.is_given() && arguments.reference != Some(Reference::Pgbench) {
         bail!(Fault::Usage("--pgbench-url, -scale and -clients need --reference pgbench".to_owned()));
     }
-    let target = Rc::new(Target::resolve(arguments.url.clone(), arguments.partners.credentials()).await?);
+    let target =
+        Rc::new(Target::resolve(arguments.driven.url.clone(), arguments.partners.credentials()).await?);
     let progress = Rc::new(Progress::default());
     prepare::log_in(&target, &progress).await?;
-    let bench =
-        Bench::new(usize::from(arguments.connections), arguments.rate, arguments.first_vehicle(), progress);
+    let bench = Bench::new(
+        usize::from(arguments.driven.connections),
+        arguments.rate,
+        arguments.first_vehicle(),
+        progress,
+    );
     prepare::probe(&target, arguments.mode, &bench.vehicles).await?;
 
     let mut beside = Beside::start(arguments, &bench.progress).await?;

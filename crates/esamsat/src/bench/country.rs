@@ -20,7 +20,7 @@ use super::{
     partners::Partners,
     prepare,
     progress::Progress,
-    target::{Target, Url},
+    target::{Driven, Target},
 };
 use crate::{
     commands::verify,
@@ -40,13 +40,8 @@ const VEHICLES: u32 = 20_000_000;
 /// The flags of `country`.
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// The gateway to drive
-    #[arg(long, default_value = "http://127.0.0.1:8080")]
-    url: Url,
-
-    /// Connections, each with at most one request under way
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=10_000))]
-    connections: u16,
+    #[command(flatten)]
+    driven: Driven,
 
     #[command(flatten)]
     partners: Partners,
@@ -122,11 +117,11 @@ fn begin(arguments: &Arguments) -> anyhow::Result<State> {
 
 async fn drive(config: &Config, arguments: &Arguments, state: State) -> anyhow::Result<State> {
     let credentials = arguments.partners.credentials();
-    let target = Rc::new(Target::resolve(arguments.url.clone(), credentials).await?);
+    let target = Rc::new(Target::resolve(arguments.driven.url.clone(), credentials).await?);
     let progress = Progress::default();
     prepare::log_in(&target, &progress).await?;
     let country = Country::new(state, arguments.state.clone(), target.partners.len());
-    country.drive(config, &target, arguments.connections, &progress).await
+    country.drive(config, &target, arguments.driven.connections, &progress).await
 }
 
 /// Says what came of it, and proves it.

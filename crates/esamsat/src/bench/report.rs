@@ -11,6 +11,7 @@ use super::{
 use crate::output::{self, Table};
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 /// Everything.
 #[derive(Serialize)]
@@ -70,9 +71,19 @@ struct Latency {
 
 /// Of one kind.
 #[derive(Serialize)]
-struct Failures {
-    kind: String,
-    count: u64,
+pub(super) struct Failures {
+    pub(super) kind: String,
+    pub(super) count: u64,
+}
+
+impl Failures {
+    /// Of all kinds, the most frequent first.
+    pub(super) fn most_first(counts: &BTreeMap<impl ToString, u64>) -> Vec<Self> {
+        let each = counts.iter().map(|(kind, count)| Self { kind: kind.to_string(), count: *count });
+        let mut all: Vec<_> = each.collect();
+        all.sort_by_key(|kind| Reverse(kind.count));
+        all
+    }
 }
 
 impl Report {
@@ -92,7 +103,7 @@ impl Report {
                 (Some(Side::new(slices, &[(Step::Pay, "reference")], is_open)), None)
             }
             Beside::Pgbench(session) => {
-                let is_alone = arguments.mode == Mode::Pay && arguments.connections == 1;
+                let is_alone = arguments.mode == Mode::Pay && arguments.driven.connections == 1;
                 let gateway = pgbench::Gateway {
                     unit: arguments.mode.units(),
                     per_second: gateway.pairs_per_second.unwrap_or(gateway.requests_per_second),
@@ -107,9 +118,9 @@ impl Report {
                 (gateway.requests_per_second / side.requests_per_second * 10_000.0).round() / 10_000.0
             });
         Self {
-            url: arguments.url.to_string(),
+            url: arguments.driven.url.to_string(),
             mode: arguments.mode,
-            connections: arguments.connections,
+            connections: arguments.driven.connections,
             rate_per_second: arguments.rate,
             partners: arguments.partners.count.map_or(1, usize::from),
             warm_up_s: arguments.warmup,
@@ -193,12 +204,6 @@ impl Side {
             all.absorb(slice);
         }
         let has_pairs = steps.iter().any(|(step, _)| *step == Step::Pair);
-        let mut failures: Vec<_> = all
-            .failures
-            .iter()
-            .map(|(failed, count)| Failures { kind: failed.to_string(), count: *count })
-            .collect();
-        failures.sort_by_key(|kind| std::cmp::Reverse(kind.count));
         Self {
             measured_s: rounded(all.measured.as_secs_f64()),
             requests_per_second: median(slices.iter().map(Tally::requests_per_second)),
@@ -217,7 +222,7 @@ impl Side {
                 .map(|(step, name)| Latency::new(name, &all.step(*step).latency))
                 .collect(),
             start_lag: is_open.then(|| Latency::new("sent late by", &all.start_lag)),
-            failures,
+            failures: Failures::most_first(&all.failures),
             generator_busy: rounded(all.generator_busy.as_secs_f64() / all.lasted.as_secs_f64().max(1e-9)),
         }
     }

@@ -5,8 +5,21 @@
 
 use crate::output::Fault;
 use bank::simulator::population;
+use clap::Args;
 use domain::{ChassisNumber, Nik, ProductCode};
 use std::{fmt, fmt::Write as _, io::Write as _, net::SocketAddr, str::FromStr};
+
+/// The flags that name it.
+#[derive(Args)]
+pub(crate) struct Driven {
+    /// The gateway to drive
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub(super) url: Url,
+
+    /// Connections, each with at most one request under way
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub(super) connections: u16,
+}
 
 /// The address of a gateway: `http://host:port`, and a path before its endpoints if a proxy adds one.
 #[derive(Clone, Debug, PartialEq, Eq)]

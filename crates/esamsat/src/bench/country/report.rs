@@ -2,7 +2,10 @@
 
 use super::state::{Sample, State};
 use crate::{
-    bench::{report::rounded, tally::float},
+    bench::{
+        report::{Failures, rounded},
+        tally::float,
+    },
     output::{self, Table, line},
 };
 use engine::verify;
@@ -50,25 +53,12 @@ struct Stretch {
     stored_bytes: Option<u64>,
 }
 
-/// Of one kind.
-#[derive(Serialize)]
-struct Failures {
-    kind: String,
-    count: u64,
-}
-
 impl Report {
     pub(super) fn new(state: &State) -> Self {
         let stored_bytes = state.samples.last().and_then(|sample| sample.stored_bytes);
         let grown =
             stored_bytes.zip(state.stored_bytes_before).map(|(now, before)| now.saturating_sub(before));
         let sampled = state.samples.last().map_or(0, |sample| sample.done);
-        let mut failures: Vec<_> = state
-            .failures
-            .iter()
-            .map(|(kind, count)| Failures { kind: kind.clone(), count: *count })
-            .collect();
-        failures.sort_by_key(|kind| std::cmp::Reverse(kind.count));
         Self {
             from: state.from,
             vehicles: state.vehicles,
@@ -82,7 +72,7 @@ impl Report {
             elapsed_s: rounded(state.elapsed_s),
             pairs_per_second: rate(state.paid, state.elapsed_s),
             stretches: stretches(&state.samples),
-            failures,
+            failures: Failures::most_first(&state.failures),
             stored_bytes_before: state.stored_bytes_before,
             stored_bytes,
             bytes_per_payment: grown
