@@ -50,11 +50,7 @@ impl Engine {
         terminal: Terminal,
         count: u32,
     ) -> Option<TraceBlock> {
-        let fence = match self.leases.holding(&leases::line(upstream, terminal)) {
-            Holds::Alone => None,
-            Holds::Under(fence) => Some(fence),
-            Holds::No => return None,
-        };
+        let fence = self.leases.holding(&leases::line(upstream, terminal)).fence().ok()?;
         let reserve = ReserveTraceNumbers { upstream, terminal, count, fence };
         let first = match self.journal.submit(Command::ReserveTraceNumbers(Box::new(reserve))).await {
             Ok(Accepted::TraceNumbers { first }) => first,

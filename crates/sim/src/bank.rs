@@ -12,7 +12,7 @@ use bank::{
     PaymentRequest, Place, Placing, Profile, Question, StatusOutcome, Terminals, Unknown,
 };
 use domain::{
-    Bill, Clock, Fence, Nik, PaymentCode, Reason, Refusal, Rupiah, Secret, Taxes, Terminal, UpstreamTerms,
+    Bill, Clock, Nik, PaymentCode, Reason, Refusal, Rupiah, Secret, Taxes, Terminal, UpstreamTerms,
     invoice::BankReceipt,
 };
 use engine::{bank, domain};
@@ -467,7 +467,7 @@ impl Connector {
             self.record.probe("too late to be sent");
             return PaymentOutcome::NeverSent;
         }
-        if place.fence.is_some() && place.fence != fence_of(self.held()) {
+        if self.held().fence().as_ref() != Ok(&place.fence) {
             self.record.probe("lease on the line lost before sending");
             return PaymentOutcome::NeverSent;
         }
@@ -801,13 +801,6 @@ impl Connector {
     }
 }
 
-fn fence_of(holds: Holds) -> Option<Fence> {
-    match holds {
-        Holds::Under(fence) => Some(fence),
-        Holds::Alone | Holds::No => None,
-    }
-}
-
 fn name(outcome: &StatusOutcome) -> &'static str {
     match outcome {
         StatusOutcome::Paid(_) => "paid",
@@ -834,18 +827,17 @@ impl Bank for Connector {
     }
 
     fn place(&self, payment: Placing<'_>) -> Result<Place, NoPlace> {
-        let holds = self.held();
-        if holds == Holds::No {
+        let fence = self.held().fence().map_err(|_| {
             self.record.probe("no line is held");
-            return Err(NoPlace::Down);
-        }
+            NoPlace::Down
+        })?;
         let permit = Arc::clone(&self.line).try_acquire_owned().map_err(|_| {
             self.record.probe("the line is full");
             NoPlace::Full
         })?;
         let count = self.places.fetch_add(1, Ordering::Relaxed);
         let identity = format!("{}-{}{}-{count}", payment.invoice, self.gateway, self.life);
-        Ok(Place { identity, permit, fence: fence_of(holds) })
+        Ok(Place { identity, permit, fence })
     }
 
     fn inquire(&self, request: InquiryRequest) -> BoxFuture<'_, InquiryOutcome> {
