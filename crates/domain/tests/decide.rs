@@ -6,15 +6,16 @@
 use domain::{
     Accepted, AgentCode, Attempt, BankReceipt, ChassisNumber, Command, Environment, Fence, Invoice,
     InvoiceNumber, Lease, NotPaidProof, Partner, PartnerId, PartnerStatus, PaymentCode, ProductCode, Reason,
-    Rejection, Rupiah, Secret, Slot, State, Timestamp, UpstreamId, UpstreamTerms, Username,
+    Rejection, Rupiah, Secret, Slot, State, Terminal, Timestamp, UpstreamId, UpstreamTerms, Username,
     command::{
-        ApproveResolution, BeginPayment, ChangeLease, CorrectIncident, Outcome, PaymentFacts,
-        ProposeResolution, SettlePayment, TopUp,
+        ApproveResolution, BeginPayment, ChangeLease, CorrectIncident, Outcome, PartnerChange, PaymentFacts,
+        ProposeResolution, ReserveTraceNumbers, SettlePayment, TopUp,
     },
     decide,
     ledger::Account,
+    limits,
     record::{Incident, IncidentKind, Proposal, Resolution},
-    rows::{Changes, Claim, Keys, Rows},
+    rows::{Changes, Claim, Counter, Keys, Rows},
 };
 use std::time::Duration;
 
@@ -618,7 +619,7 @@ fn top_ups() {
         operator: OPERATOR.to_owned(),
         at: second(0),
     };
-    let max = domain::limits::amount_rupiah_max;
+    let max = limits::amount_rupiah_max;
     for (name, command, deposit, expected) in [
         ("a million", top_up(1_000_000, "a"), 0, "Entry"),
         ("nothing", top_up(0, "a"), 0, r#"OutOfLimits("the amount")"#),
@@ -745,4 +746,91 @@ fn a_settlement_under_a_lost_lease_books_nothing() {
     let mut world = World::at("PENDING");
     world.invoice = None;
     assert_eq!(result(&world.decide(&fenced(3))), "InvoiceUnknown", "the first rule is told");
+}
+
+/// Of each bound, what is just within it and what is just beyond.
+#[test]
+fn bounds() {
+    let world = World::at("PENDING");
+    let numbers = |count| Command::ReserveInvoiceNumbers { count };
+    let traces = |count| {
+        let terminal = Terminal::parse("ESAM0001").expect("a terminal id");
+        Command::ReserveTraceNumbers(Box::new(ReserveTraceNumbers {
+            upstream: UpstreamId(1),
+            terminal,
+            count,
+            fence: None,
+        }))
+    };
+    let beyond = r#"OutOfLimits("the count of numbers")"#;
+    for (command, expected) in [
+        (numbers(0), beyond),
+        (numbers(1), "Numbers { first: invoice 100000000000 }"),
+        (numbers(limits::invoice_block_max), "Numbers { first: invoice 100000000000 }"),
+        (numbers(limits::invoice_block_max + 1), beyond),
+        (traces(0), beyond),
+        (traces(1), "TraceNumbers { first: 1 }"),
+        (traces(limits::trace_block_max), "TraceNumbers { first: 1 }"),
+        (traces(limits::trace_block_max + 1), beyond),
+    ] {
+        let decided = world.decide(&command);
+        let told = decided
+            .map_or_else(|rejection| format!("{rejection:?}"), |(accepted, _)| format!("{accepted:?}"));
+        assert_eq!(told, expected);
+    }
+    for (given, expected) in [(2, "Numbers { first: invoice 999999999998 }"), (1, "NumbersExhausted")]
+    {
+        let mut rows = world.rows(&numbers(2));
+        rows.counters.insert(Counter::Invoice, limits::invoice_number_last - given);
+        let decided = decide(&rows, &numbers(2), Slot(0));
+        let told = decided
+            .map_or_else(|rejection| format!("{rejection:?}"), |(accepted, _)| format!("{accepted:?}"));
+        assert_eq!(told, expected);
+    }
+
+    let mut in_debt = world.clone();
+    in_debt.deposit = -1_000;
+    let limit = |rupiah| Command::ChangePartner {
+        id: PARTNER,
+        change: PartnerChange::CreditLimit(Rupiah::new(rupiah)),
+    };
+    assert_eq!(result(&in_debt.decide(&limit(1_000))), "Done");
+    assert!(result(&in_debt.decide(&limit(999))).contains("below what is used of it"));
+
+    let (longest, longer) = ("A".repeat(40), "A".repeat(41));
+    for (reference, trace, is_within) in [
+        (longest.as_str(), "000123", true),
+        (&longer, "000123", false),
+        ("AB12", "00012", false),
+        ("AB12", "0001234", false),
+        ("AB12", "00012a", false),
+    ] {
+        let receipt = BankReceipt { reference_number: reference.to_owned(), trace_number: trace.to_owned() };
+        let proposed = result(&world.decide(&propose("sari", Resolution::Paid { receipt })));
+        assert_eq!(proposed == "Done", is_within, "{reference}, {trace}: {proposed}");
+    }
+}
+
+/// What only the question that was sent last knows counts from when it was asked; whatever else says so waits.
+#[test]
+fn another_payers_word_counts_at_once_only_from_the_last_question() {
+    for (put_off_until, at, expected) in [
+        (Some(second(300)), second(200), "REFUND"),
+        (None, second(200), "AskedTooEarly"),
+        (None, second(300), "REFUND"),
+        (Some(second(250)), second(400), "AskedTooEarly"),
+    ] {
+        let mut world = World::at("PENDING");
+        let attempt = Attempt { resolve_after: second(300), ..attempt() };
+        world.invoice = Some(Invoice { state: State::Pending { attempt }, ..invoice("PENDING") });
+        let settle = SettlePayment {
+            facts: facts(),
+            outcome: Outcome::NotPaid(NotPaidProof::PaidByAnother),
+            fence: None,
+            put_off_until,
+            at,
+        };
+        let settled = world.decide(&Command::SettlePayment(Box::new(settle)));
+        assert_eq!(result(&settled), expected, "{put_off_until:?} at {at:?}");
+    }
 }
