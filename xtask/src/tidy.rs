@@ -19,8 +19,9 @@ use std::{
 type Check = fn(&Path) -> Result<Vec<String>>;
 
 /// Every rule, by name.
-pub(crate) const RULES: [(&str, Check); 6] = [
+pub(crate) const RULES: [(&str, Check); 7] = [
     ("arrows", arrows),
+    ("lints", lints),
     ("modules", modules),
     ("machine", machine),
     ("registry", registry),
@@ -29,7 +30,7 @@ pub(crate) const RULES: [(&str, Check); 6] = [
 ];
 
 /// Which crate of the workspace may know which others. A new crate needs a line here, and a reason.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("domain", &[]),
     ("store", &["domain"]),
     ("store-sqlite", &["store", "domain"]),
@@ -41,8 +42,12 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("esamsat", &["domain", "store", "store-sqlite", "store-postgres", "bank", "engine", "web"]),
     ("sim", &["domain", "store", "bank", "engine"]),
     ("test-certificates", &[]),
+    ("lossy-vfs", &[]),
     ("xtask", &[]),
 ];
+
+/// The one crate with lints of its own: it hands files to `SQLite`, in C, and is a dependency of tests only.
+const OWN_LINTS: &str = "lossy-vfs";
 
 /// The commands that the README opens with: to see it run, and to test it.
 const README_COMMANDS: [&str; 2] = ["cargo run --release -- demo", TEST_COMMAND];
@@ -123,6 +128,24 @@ fn arrows(repository: &Path) -> Result<Vec<String>> {
             if known.contains_key(dependency.as_str()) && !allowed.contains(&dependency.as_str()) {
                 findings.push(format!("{} may not know {dependency}", package.name));
             }
+        }
+    }
+    Ok(findings)
+}
+
+/// Every crate takes the workspace's lints, which forbid `unsafe`, but for the one that needs it; and nothing that
+/// ships needs that one.
+fn lints(repository: &Path) -> Result<Vec<String>> {
+    let mut findings = Vec::new();
+    for package in packages(repository)? {
+        let manifest = package.folder.join("Cargo.toml");
+        let manifest = fs::read_to_string(&manifest)
+            .with_context(|| format!("failed to read {}", manifest.display()))?;
+        if package.name != OWN_LINTS && !manifest.contains("[lints]\nworkspace = true") {
+            findings.push(format!("{} does not take the workspace's lints", package.name));
+        }
+        if package.name != "sim" && package.dependencies.iter().any(|dependency| dependency == OWN_LINTS) {
+            findings.push(format!("{} needs {OWN_LINTS}, which is for tests", package.name));
         }
     }
     Ok(findings)
@@ -322,6 +345,11 @@ mod tests {
     #[test]
     fn crates_know_only_those_their_arrows_point_to() {
         assert_tidy(arrows);
+    }
+
+    #[test]
+    fn one_crate_has_lints_of_its_own_and_does_not_ship() {
+        assert_tidy(lints);
     }
 
     #[test]
