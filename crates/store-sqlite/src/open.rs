@@ -315,18 +315,37 @@ fn prepare(path: &Path, connection: &mut Connection, options: &OpenOptions) -> R
     // a power cut takes away what was answered for meanwhile. Copied into the database they are dirty again,
     // and its fsync writes them or fails here. Others at work on the file, or a full disk, are no reason not
     // to open it.
-    match move_log(connection) {
+    let made_durable = move_log(connection).and_then(|(pages, moved_pages)| {
+        if pages > 0 && moved_pages == pages { begin_log_anew(connection) } else { Ok(()) }
+    });
+    match made_durable {
         Err(error) if !is_busy(&error) && !is_full(&error) => Err(explained(error)),
         _ => Ok(()),
     }
 }
 
+/// Until the next commit a log that was copied still counts. If some of its last pages are in memory only, a power cut
+/// would leave the earlier ones, which hide what was copied after them: what is told from here on would be gone again.
+/// A commit that changes nothing ends that. Whoever is at work on the file makes such commits anyway.
+fn begin_log_anew(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.busy_timeout(Duration::ZERO)?;
+    let begun = connection.pragma_update(None, "user_version", known());
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    begun
+}
+
 /// Switches to WAL, which stays with the file. `SQLite` does not wait for others who switch at the same
 /// moment; the empty transaction does.
 fn use_log(connection: &Connection) -> Result<String, rusqlite::Error> {
+    // To its end: it answers first and commits then, and whoever stops at the answer hears of no failure.
+    let switch = || -> Result<String, rusqlite::Error> {
+        let mut statement = connection.prepare("PRAGMA journal_mode = WAL")?;
+        let modes: Result<Vec<String>, _> = statement.query_map((), |row| row.get(0))?.collect();
+        Ok(modes?.concat())
+    };
     let mut tries = 0;
     loop {
-        match connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get(0)) {
+        match switch() {
             Err(error) if is_busy(&error) && tries < WAL_TRIES_MAX => {
                 tries += 1;
                 connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK")?;
