@@ -5,6 +5,9 @@
 //! the bank (before it leaves, when the bank has it, when it has answered), each status question. After any
 //! two crashes the partner does what partners do: asks again, and pays what is not paid; operators do again what they do
 //! not know to be done.
+//!
+//! On a lossy disk each sync is a step too, and with every crash goes the power: what was not synced is lost, or left
+//! in any mixture, anew for each pair. A crash before a sync is one at every write since the last.
 
 use crate::kit::{
     Backend, Gateway, Terms, World, add_partner,
@@ -25,7 +28,12 @@ use engine::{
     operate::{self, Operations},
     store,
 };
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 use store::Store;
 use tokio::{runtime::Runtime, time::sleep};
 
@@ -178,6 +186,10 @@ fn new_world(backend: &Backend, terms: Terms, pay: &Pay) -> (World, Arc<Partner>
     let world = World::empty(backend, terms);
     world.bank.on_pay(pay.clone());
     let partner = runtime().block_on(world.furnish(DEPOSIT));
+    if matches!(backend, Backend::Lossy | Backend::Lying) {
+        // So that opening the database is of the first life, too.
+        world.end_life();
+    }
     (world, partner)
 }
 
@@ -192,6 +204,7 @@ fn crash_at_every_pair_of_steps(
     for first in 1.. {
         for second in 1.. {
             let (world, partner) = new_world();
+            world.choose_losses(u64::try_from(first * 1_000 + second).expect("few steps") * 10);
             let mut client = Client::default();
             let mut live = |until| {
                 let life = async |world: &World, steps| life(&mut client, world, &partner, steps).await;
@@ -252,6 +265,7 @@ fn crash_payment(
         &async |world, client, at| {
             let number = client.invoice.unwrap_or_else(|| panic!("no invoice, {at}"));
             let word = world.word(number).await;
+            assert_eq!(client.read.unwrap_or(word), word, "a final word is gone, {at}");
             assert!(word == ends_as || (word == "REFUND" && !world.bank.has_taken(number)), "{word}, {at}");
             world.must_be_over(DEPOSIT).await;
         },
@@ -369,6 +383,9 @@ crashes! {
     silent_and_paid_at_the_horizon_on_file Backend::File, 3 100;
     cut_and_not_paid_on_file Backend::File, 6 100;
     late_answers_on_file Backend::File, 7 100;
+    paid_on_a_lossy_disk Backend::Lossy, 0 200;
+    silent_and_paid_on_a_lossy_disk Backend::Lossy, 2 200;
+    cut_and_not_paid_on_a_lossy_disk Backend::Lossy, 6 200;
     paid_on_postgresql on_server(), 0 100;
     silent_and_paid_at_the_horizon_on_postgresql on_server(), 3 100;
     silent_and_not_paid_on_postgresql on_server(), 4 100;
@@ -399,4 +416,29 @@ fn a_question_that_executes_on_file() {
 #[test]
 fn operators_on_postgresql() {
     crash_operators(&on_server(), 400);
+}
+
+/// Lives to the end, and loses power. How often, of so many times, the CONFIRM that the partner has read is not there.
+fn lost_answers(backend: &Backend, times: u64) -> usize {
+    let is_lost = |seed: &u64| {
+        let (world, partner) = new_world(backend, terms(), &Pay::Paid);
+        world.choose_losses(seed * 10);
+        let mut client = Client::default();
+        let pay = async |world: &World, steps| client.pay_until_final(world, &partner, steps).await;
+        live(&world, None, pay);
+        assert_eq!(client.read, Some("CONFIRM"));
+        let number = client.invoice.expect("an invoice");
+        // A damaged database does not even open.
+        let word = catch_unwind(AssertUnwindSafe(|| runtime().block_on(world.word(number))));
+        !matches!(word, Ok("CONFIRM"))
+    };
+    (0..times).filter(is_lost).count()
+}
+
+#[test]
+fn an_answer_is_lost_if_the_disk_lies_about_syncs_and_only_then() {
+    assert_eq!(lost_answers(&Backend::Lossy, 20), 0);
+    assert!(lost_answers(&Backend::Lying, 20) >= 5);
+    let found = catch_unwind(|| crash(&Backend::Lying, 0, 100));
+    assert!(found.is_err(), "the crashes do not find it");
 }

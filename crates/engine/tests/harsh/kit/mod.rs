@@ -26,6 +26,7 @@ use engine::{
     Engine, Ids, Inquiry, Refused, Settings, Upstream, View, domain, operate::Operations, store,
     verify::verify,
 };
+use lossy_vfs::{Disk, Fate, Operation};
 use std::{
     path::PathBuf,
     sync::{
@@ -35,7 +36,7 @@ use std::{
     time::Duration,
 };
 use store::{InvoiceFilter, Store, model::Model};
-use store_sqlite::{Open, SqliteStore};
+use store_sqlite::{Open, OpenError, SqliteStore};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -52,15 +53,29 @@ static MIGRATED: OnceLock<Vec<u8>> = OnceLock::new();
 #[derive(Clone)]
 enum Committed {
     Memory(Model),
-    File { path: PathBuf, _directory: Arc<TempDir>, open: Arc<Mutex<Option<Arc<SqliteStore>>>> },
-    Server { schema: Arc<Schema>, open: Arc<Mutex<Option<Arc<Server>>>> },
+    File {
+        path: PathBuf,
+        _directory: Arc<TempDir>,
+        open: Arc<Mutex<Option<Arc<SqliteStore>>>>,
+        /// Where the power goes with every life, and with it what was not synced; and what becomes of syncs.
+        disk: Option<Arc<(Disk, Fate)>>,
+    },
+    Server {
+        schema: Arc<Schema>,
+        open: Arc<Mutex<Option<Arc<Server>>>>,
+    },
 }
 
 /// Which store; a server's for one test at a time.
 #[derive(Debug)]
 pub(crate) enum Backend {
     Memory,
+    /// A process that dies takes nothing back from the operating system.
     File,
+    /// The power goes whenever a process dies.
+    Lossy,
+    /// So it does, and the disk has only said that it has synced.
+    Lying,
     Server(Arc<Schema>),
 }
 
@@ -93,6 +108,7 @@ pub(crate) struct World {
     terms: Terms,
     committed: Committed,
     seeds: AtomicU64,
+    losses: AtomicU64,
 }
 
 /// The product as it is at first.
@@ -136,7 +152,11 @@ impl World {
 
     /// An empty world on a file.
     pub(crate) fn on_file(terms: Terms) -> Self {
-        // A process that dies takes nothing back from the operating system, so that memory will do for a disk.
+        Self::on_disk(terms, None)
+    }
+
+    fn on_disk(terms: Terms, synced: Option<Fate>) -> Self {
+        // Where nothing is taken back from the operating system, memory will do for a disk.
         let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         let directory = directory.expect("a temporary directory");
         let path = directory.path().join("esamsat.db");
@@ -145,7 +165,8 @@ impl World {
             std::fs::read(&path).expect("a closed database is one file")
         });
         std::fs::write(&path, migrated).expect("a copy");
-        Self::on(Committed::File { path, _directory: Arc::new(directory), open: Arc::default() }, terms)
+        let disk = synced.map(|synced| Arc::new((Disk::mount(directory.path()), synced)));
+        Self::on(Committed::File { path, _directory: Arc::new(directory), open: Arc::default(), disk }, terms)
     }
 
     /// An empty world on any store.
@@ -153,6 +174,8 @@ impl World {
         match backend {
             Backend::Memory => Self::in_memory(terms),
             Backend::File => Self::on_file(terms),
+            Backend::Lossy => Self::on_disk(terms, Some(Fate::Done)),
+            Backend::Lying => Self::on_disk(terms, Some(Fate::Lies)),
             Backend::Server(schema) => {
                 schema.empty();
                 let schema = Arc::clone(schema);
@@ -164,7 +187,7 @@ impl World {
     fn on(committed: Committed, terms: Terms) -> Self {
         let clock = Arc::new(TestClock::at(on_day(20_261_123, Duration::from_hours(10))));
         let bank = ScriptedBank::new(Arc::clone(&clock), terms.profile.clone(), terms.line_max);
-        Self { clock, bank, terms, committed, seeds: AtomicU64::new(1) }
+        Self { clock, bank, terms, committed, seeds: AtomicU64::new(1), losses: AtomicU64::new(1) }
     }
 
     /// A world in memory with one product, and one partner with this deposit; and its first gateway.
@@ -192,13 +215,7 @@ impl World {
     pub(crate) fn store(&self) -> Arc<dyn Store> {
         match &self.committed {
             Committed::Memory(model) => Arc::new(model.clone()),
-            Committed::File { path, open, .. } => {
-                let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
-                let store = open.get_or_insert_with(|| {
-                    Arc::new(SqliteStore::open(path, Open::Existing).expect("the database opens"))
-                });
-                Arc::clone(store) as Arc<dyn Store>
-            }
+            Committed::File { .. } => self.open_file().expect("the database opens"),
             Committed::Server { schema, open } => {
                 let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
                 let server = open.get_or_insert_with(|| Server::new(Arc::clone(schema)));
@@ -207,10 +224,37 @@ impl World {
         }
     }
 
+    fn open_file(&self) -> Result<Arc<dyn Store>, OpenError> {
+        let Committed::File { path, open, .. } = &self.committed else { return Ok(self.store()) };
+        let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+        let store = match &*open {
+            Some(store) => Arc::clone(store),
+            None => Arc::clone(open.insert(Arc::new(SqliteStore::open(path, Open::Existing)?))),
+        };
+        Ok(store)
+    }
+
+    fn disk(&self) -> Option<&(Disk, Fate)> {
+        match &self.committed {
+            Committed::File { disk, .. } => disk.as_deref(),
+            Committed::Memory(_) | Committed::Server { .. } => None,
+        }
+    }
+
+    /// The power goes with the next lives by other seeds.
+    pub(crate) fn choose_losses(&self, seed: u64) {
+        self.losses.store(seed, Ordering::Relaxed);
+    }
+
     /// The process ends: its connections go with it, and the clock goes on.
     pub(crate) fn end_life(&self) {
         self.bank.end_life();
         self.clock.end_life(Duration::from_secs(1));
+        if let Some((disk, _)) = self.disk() {
+            // Nothing that ends with the process is written any more.
+            disk.lose_power(self.losses.fetch_add(1, Ordering::Relaxed));
+            disk.heal();
+        }
         if let Committed::File { open, .. } = &self.committed {
             *open.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
@@ -280,7 +324,15 @@ impl World {
 
     /// A gateway comes to life, for so many steps.
     pub(crate) async fn start_with(&self, steps: Arc<Steps>) -> Gateway {
-        let store = self.store();
+        if let Some((disk, synced)) = self.disk() {
+            let (steps, synced) = (Arc::clone(&steps), *synced);
+            disk.decide(move |operation| match operation {
+                Operation::Sync if steps.take("before a sync") => Fate::PowerCut,
+                Operation::Sync => synced,
+                _ => Fate::Done,
+            });
+        }
+        let store = steps.alive(self.open_file()).await.expect("the database opens");
         self.bank.begin_life(Arc::clone(&steps), Arc::clone(&store));
         let store = Watched::new(store, steps);
         let upstream = Upstream {

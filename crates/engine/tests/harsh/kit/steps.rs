@@ -32,21 +32,32 @@ impl Steps {
         Arc::new(Self { state: Mutex::new(state), died: Notify::new() })
     }
 
-    pub(crate) async fn pass(&self, what: &'static str) {
-        let dead = {
-            let mut state = self.lock();
-            if !state.dead {
-                state.passed.push(what);
-                state.dead = Some(state.passed.len()) == state.die_at;
-                if state.dead {
-                    self.died.notify_one();
-                }
+    /// Takes a step; whether the life is over.
+    pub(crate) fn take(&self, what: &'static str) -> bool {
+        let mut state = self.lock();
+        if !state.dead {
+            state.passed.push(what);
+            state.dead = Some(state.passed.len()) == state.die_at;
+            if state.dead {
+                self.died.notify_one();
             }
-            state.dead
-        };
-        if dead {
+        }
+        state.dead
+    }
+
+    pub(crate) async fn pass(&self, what: &'static str) {
+        if self.take(what) {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// What was answered; a failure only if the life is not over, in which everything fails.
+    pub(crate) async fn alive<T, E>(&self, answer: Result<T, E>) -> Result<T, E> {
+        let is_dead = self.lock().dead;
+        if answer.is_err() && is_dead {
+            std::future::pending::<()>().await;
+        }
+        answer
     }
 
     /// Resolves when the life ends.

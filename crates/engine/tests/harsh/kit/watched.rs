@@ -9,7 +9,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use store::{Batch, BatchId, Error, Store, front::Front};
+use store::{
+    Batch, BatchId, Error, Store,
+    front::{Answer, Front},
+};
 use tokio::{sync::watch, time::sleep};
 
 /// What befalls a batch.
@@ -165,6 +168,11 @@ impl Front for Watched {
         self.inner.as_ref()
     }
 
+    /// Of a life that is over nothing is heard any more, not even failures.
+    fn passing<'a, T: Send + 'a>(&'a self, answer: Answer<'a, T>) -> Answer<'a, T> {
+        Box::pin(async { self.steps.alive(answer.await).await })
+    }
+
     fn reach(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async {
             Self::wait_for(&self.readable).await;
@@ -190,7 +198,7 @@ impl Front for Watched {
                 Some(Fault::Panic) => panic!("planned fault"),
                 Some(Fault::LostAfterCommit | Fault::SlowAfterCommit(_)) | None => {}
             }
-            let decisions = self.inner.apply(batch).await?;
+            let decisions = self.passing(self.inner.apply(batch)).await?;
             match fault {
                 Some(Fault::LostAfterCommit) => return Err(Error::Ambiguous { reason: reason(), decisions }),
                 Some(Fault::SlowAfterCommit(time)) => sleep(time).await,
@@ -203,7 +211,7 @@ impl Front for Watched {
 
     fn was_committed(&self, id: BatchId) -> BoxFuture<'_, Result<bool, Error>> {
         lock(&self.questions).push(id);
-        self.inner.batch_committed(id)
+        self.passing(self.inner.batch_committed(id))
     }
 
     fn is_well(&self) -> BoxFuture<'_, Result<(), Error>> {
@@ -221,7 +229,7 @@ impl Front for Watched {
             if fails {
                 return Err(Error::Unavailable("planned fault".to_owned()));
             }
-            self.inner.check().await
+            self.passing(self.inner.check()).await
         })
     }
 }
