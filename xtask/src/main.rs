@@ -21,7 +21,7 @@ usage: cargo xtask <command>
 
   test   install what is missing, then check formatting, lints, documentation and every test
   tidy   check only the rules about the repository itself
-  sim --seeds A..B | --seed N [--trace]
+  sim [--store sqlite] --seeds A..B | --seed N [--trace]
          simulate the whole gateway: see docs/internals/proof.md
   with-database <command>
          run a command beside a throw-away PostgreSQL, which TEST_DATABASE_URL names";

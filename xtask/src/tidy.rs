@@ -40,7 +40,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("engine", &["domain", "store", "bank"]),
     ("web", &["engine", "domain"]),
     ("esamsat", &["domain", "store", "store-sqlite", "store-postgres", "bank", "engine", "web"]),
-    ("sim", &["domain", "store", "bank", "engine"]),
+    ("sim", &["domain", "store", "store-sqlite", "lossy-vfs", "bank", "engine"]),
     ("test-certificates", &[]),
     ("lossy-vfs", &[]),
     ("xtask", &[]),

@@ -5,16 +5,18 @@
 //! looks at every commit, every message and every answer. First faults strike; then they stop, and within bounded
 //! time every payment must be final, as the bank has it.
 //!
-//! Deliberately absent: sockets, the SQL backends, and shrinking. See `docs/internals/proof.md`.
+//! Deliberately absent: sockets, PostgreSQL, and shrinking. See `docs/internals/proof.md`.
 
 mod auditor;
 mod bank;
 mod bugs;
 mod clock;
+mod database;
 mod gate;
 mod nature;
 mod operator;
 mod partner;
+mod power;
 pub mod probes;
 mod random;
 mod record;
@@ -22,6 +24,7 @@ mod store;
 mod world;
 
 pub use bugs::Bug;
+pub use power::POWER_PROBES;
 pub use record::Wrong;
 
 use crate::world::World;
@@ -37,9 +40,20 @@ use tokio::time::sleep;
 /// long.
 const FINAL_WITHIN: Duration = Duration::from_hours(3);
 
+/// What is under a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Backend {
+    /// The in-memory model.
+    Model,
+    /// The embedded database, on a machine that loses power.
+    Sqlite,
+}
+
 /// What came of one seed.
 #[derive(Clone, Debug)]
 pub struct Outcome {
+    /// What it ran on.
+    pub backend: Backend,
     /// The seed.
     pub seed: u64,
     /// What did not hold; nothing, if all is well.
@@ -73,20 +87,26 @@ impl Outcome {
         for line in &self.timeline {
             _ = writeln!(report, "  {line}");
         }
-        _ = writeln!(report, "again: cargo xtask sim --seed {} --trace", self.seed);
+        let store = if self.backend == Backend::Sqlite { "--store sqlite " } else { "" };
+        _ = writeln!(report, "again: cargo xtask sim {store}--seed {} --trace", self.seed);
         report
     }
 }
 
-/// Runs one seed, with a deliberate bug or with none.
+/// Runs one seed on the model, with a deliberate bug or with none.
 pub fn run(seed: u64, bug: Option<Bug>, trace: bool) -> Outcome {
+    run_on(Backend::Model, seed, bug, trace)
+}
+
+/// Runs one seed.
+pub fn run_on(backend: Backend, seed: u64, bug: Option<Bug>, trace: bool) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime without I/O can be built");
     runtime.block_on(async {
-        let world = World::new(seed, bug);
+        let world = World::new(backend, seed, bug);
         tokio::select! {
             biased;
             () = world.record.went_wrong() => {}
@@ -102,6 +122,7 @@ pub fn run(seed: u64, bug: Option<Bug>, trace: bool) -> Outcome {
             world.record.timeline(concerned)
         };
         Outcome {
+            backend,
             seed,
             wrongs,
             trace_hash: world.record.hash(),
@@ -126,9 +147,14 @@ async fn live(world: &Arc<World>) {
     people.spawn(operator::operators(Arc::clone(world), upstream));
     tokio::spawn(operator::deciders(Arc::clone(world)));
     let nature = tokio::spawn(nature::nature(Arc::clone(world)));
+    let power = tokio::spawn(power::power(Arc::clone(world)));
 
     sleep(world.terms.stormy_for).await;
     nature.abort();
+    power.abort();
+    if let Some(database) = &world.database {
+        database.keep_power();
+    }
     world.calm_down();
     world.is_over.store(true, Ordering::Relaxed);
     // The last of them are at most a minute with a request, and a minute with waiting for the next.
@@ -146,4 +172,7 @@ async fn live(world: &Arc<World>) {
     sleep(world.terms.profile.horizon * 2 + world.terms.profile.answer_timeout * 2 + Duration::from_mins(2))
         .await;
     world.auditor.over();
+    if let Some(database) = &world.database {
+        database.compare();
+    }
 }

@@ -1,9 +1,10 @@
-//! `sim --seeds A..B` runs seeds until one fails; `sim --seed N --trace` shows one.
+//! `sim --seeds A..B` runs seeds until one fails; `sim --seed N --trace` shows one; `--store sqlite` before it puts the
+//! embedded database under the run.
 //!
 //! stdout has the outcome, stderr the progress. Exit code 1: a seed failed, or a probe was never reached.
 
 use anyhow::{Context, Result, bail, ensure};
-use sim::{Outcome, probes};
+use sim::{Backend, Outcome, probes};
 use std::{
     collections::BTreeMap,
     io::Write,
@@ -19,7 +20,8 @@ use std::{
 const USAGE: &str = "\
 usage: cargo xtask sim --seeds A..B     run these seeds (B is not among them), on all cores
        cargo xtask sim --seed N         run one seed
-       cargo xtask sim --seed N --trace and print all that happened in it";
+       cargo xtask sim --seed N --trace and print all that happened in it
+       cargo xtask sim --store sqlite … on the embedded database, on a machine that loses power";
 
 /// What the command line asks for.
 enum Wish {
@@ -29,7 +31,11 @@ enum Wish {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let wish = match wish(&arguments) {
+    let (backend, arguments) = match &arguments[..] {
+        [option, store, rest @ ..] if option == "--store" && store == "sqlite" => (Backend::Sqlite, rest),
+        all => (Backend::Model, all),
+    };
+    let wish = match wish(arguments) {
         Ok(wish) => wish,
         Err(error) => {
             eprintln!("error: {error:#}\n{USAGE}");
@@ -37,8 +43,8 @@ fn main() -> ExitCode {
         }
     };
     let outcome = match wish {
-        Wish::Seeds(seeds) => many(seeds),
-        Wish::One { seed, trace } => one(seed, trace),
+        Wish::Seeds(seeds) => many(backend, seeds),
+        Wish::One { seed, trace } => one(backend, seed, trace),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -64,8 +70,8 @@ fn wish(arguments: &[String]) -> Result<Wish> {
     }
 }
 
-fn one(seed: u64, trace: bool) -> Result<()> {
-    let outcome = sim::run(seed, None, trace);
+fn one(backend: Backend, seed: u64, trace: bool) -> Result<()> {
+    let outcome = sim::run_on(backend, seed, None, trace);
     let mut out = std::io::stdout().lock();
     if trace {
         for line in &outcome.timeline {
@@ -120,7 +126,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-fn many(seeds: Range<u64>) -> Result<()> {
+fn many(backend: Backend, seeds: Range<u64>) -> Result<()> {
     let next = AtomicU64::new(seeds.start);
     let total = Mutex::new(Total::default());
     let began = now();
@@ -133,7 +139,7 @@ fn many(seeds: Range<u64>) -> Result<()> {
                     if seed >= seeds.end {
                         return;
                     }
-                    let outcome = sim::run(seed, None, false);
+                    let outcome = sim::run_on(backend, seed, None, false);
                     let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
                     total.add(outcome);
                     if total.seeds.is_multiple_of(500) {

@@ -2,7 +2,7 @@
 //!
 //! What is committed survives everything, and the auditor is shown every commit before anybody else hears of it.
 
-use crate::{auditor::Auditor, bugs::Bug, gate::Gate, random::Random, record::Record};
+use crate::{auditor::Auditor, bugs::Bug, database::Database, gate::Gate, random::Random, record::Record};
 use domain::{
     Accepted, Account, Command, Decision, Invoice, InvoiceNumber, NotPaidProof, Partner, Posting, Rejection,
     Timestamp,
@@ -122,6 +122,8 @@ pub(crate) type Stale = Arc<Mutex<BTreeMap<i64, (Duration, StoredInvoice)>>>;
 /// The store as one life of a gateway reaches it.
 pub(crate) struct Disk {
     pub(crate) model: Model,
+    /// What is under the model, where that is a database.
+    pub(crate) database: Option<Arc<Database>>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) auditor: Arc<Auditor>,
     pub(crate) record: Arc<Record>,
@@ -209,13 +211,22 @@ impl Disk {
             let pending = at_once(self.model.pending(InvoiceNumber::new(0), u32::MAX));
             batch.commands.extend(pending.iter().filter_map(|invoice| self.refund_on_age(invoice)));
         }
-        let shown = batch.clone();
-        let mut decided = self.model.apply(batch).now_or_never().expect("the model answers at once");
+        let write = || {
+            let written = self.model.apply(batch.clone()).now_or_never();
+            let decided = written.expect("the model answers at once");
+            if let Ok(decisions) = &decided {
+                self.auditor.committed(&batch, decisions);
+            }
+            decided
+        };
+        let mut decided = match &self.database {
+            Some(database) => database.apply(&batch, write),
+            None => write(),
+        };
         if let Ok(decisions) = &mut decided {
-            self.auditor.committed(&shown, decisions);
             decisions.truncate(wanted);
             if self.bug == Some(Bug::IdempotencyByCache) {
-                self.begin_again(&shown, decisions);
+                self.begin_again(&batch, decisions);
             }
         }
         decided
@@ -261,7 +272,10 @@ impl Disk {
 
 impl Front for Disk {
     fn behind(&self) -> &dyn Store {
-        &self.model
+        match &self.database {
+            Some(database) => database.store(),
+            None => &self.model,
+        }
     }
 
     /// Takes as long as the network and the disk do.
@@ -290,7 +304,8 @@ impl Front for Disk {
             self.gate.open().await;
             let reason = || "simulated".to_owned();
             let fault = |name| self.record.fault(name, invoice, self.gate.name());
-            if self.is_struck(Bug::FsyncLies, 20) {
+            // A database has a disk of its own to lie.
+            if self.database.is_none() && self.is_struck(Bug::FsyncLies, 20) {
                 return self.promise(batch).await;
             }
             let is_begin = batch.commands.iter().any(|it| matches!(it, Command::BeginPayment(_)));
@@ -332,7 +347,12 @@ impl Front for Disk {
                     let decisions = self.commit(batch)?;
                     return Err(Error::Ambiguous { reason: reason(), decisions });
                 }
-                None => self.commit(batch)?,
+                None => {
+                    let committed = self.commit(batch);
+                    // Whoever was killed by it hears nothing.
+                    self.gate.open().await;
+                    committed?
+                }
             };
             self.gate.step(after, invoice).await;
             Ok(decisions)
@@ -342,6 +362,11 @@ impl Front for Disk {
     fn was_committed(&self, id: BatchId) -> BoxFuture<'_, Result<bool, Error>> {
         Box::pin(async move {
             self.reach().await?;
+            if let Some(database) = &self.database {
+                let committed = database.batch_committed(id);
+                self.gate.open().await;
+                committed?;
+            }
             let committed = self.model.batch_committed(id).await?;
             Ok(match self.bug {
                 Some(Bug::CommitAssumedFailed) => false,
@@ -360,7 +385,7 @@ impl Front for Disk {
             {
                 return Ok(Some(stored.clone()));
             }
-            self.model.invoice(number).await
+            self.behind().invoice(number).await
         })
     }
 

@@ -1,10 +1,12 @@
 //! The world of one run: one store, one bank, several gateways that live and die, partners, operators and nature.
 
 use crate::{
+    Backend,
     auditor::{Answered, Auditor},
     bank::{Books, Connector, terminals},
     bugs::Bug,
     clock::WallClock,
+    database::Database,
     gate::Gate,
     random::Random,
     record::Record,
@@ -18,6 +20,7 @@ use domain::{
 use engine::{
     Engine, Ids, Inquiry, Refused, Settings, Upstream, View, bank, domain, operate::Operations, store,
 };
+use lossy_vfs::Fate;
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -143,18 +146,24 @@ pub(crate) struct World {
     pub(crate) known: Mutex<Vec<(usize, i64)>>,
     /// Partners and operators go home.
     pub(crate) is_over: AtomicBool,
+    /// Where the run is on a database.
+    pub(crate) database: Option<Arc<Database>>,
     model: Model,
     stale: Stale,
     bug: Option<Bug>,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, bug: Option<Bug>) -> Arc<Self> {
+    pub(crate) fn new(backend: Backend, seed: u64, bug: Option<Bug>) -> Arc<Self> {
         let terms = Terms::draw(seed);
         let record = Arc::new(Record::begin(terms.epoch));
         let books = Books::new(seed, Arc::clone(&record));
         let model = Model::new();
         let lens = Lens::new(model.clone(), bug);
+        let database = (backend == Backend::Sqlite).then(|| {
+            let synced = if bug == Some(Bug::FsyncLies) { Fate::Lies } else { Fate::Done };
+            Database::new(synced, Random::of(seed, "losses"), model.clone(), Arc::clone(&record))
+        });
         let auditor = Arc::new(Auditor::new(
             lens.clone(),
             Arc::clone(&record),
@@ -185,6 +194,7 @@ impl World {
             partners: OnceLock::new(),
             known: Mutex::default(),
             is_over: AtomicBool::new(false),
+            database,
             model,
             stale: Stale::default(),
             bug,
@@ -202,6 +212,7 @@ impl World {
     fn disk(&self, name: &str, gate: &Arc<Gate>) -> Arc<Disk> {
         Arc::new(Disk {
             model: self.model.clone(),
+            database: self.database.clone(),
             gate: Arc::clone(gate),
             auditor: Arc::clone(&self.auditor),
             record: Arc::clone(&self.record),

@@ -1,6 +1,6 @@
 //! The simulation itself is tested: it is deterministic, it finds what it must, it reaches what it must.
 
-use sim::{Bug, probes, run};
+use sim::{Backend, Bug, Outcome, POWER_PROBES, probes, run, run_on};
 use std::collections::BTreeMap;
 
 #[test]
@@ -26,6 +26,41 @@ fn what_must_always_hold_holds_and_the_usual_branches_are_reached() {
     }
     let missed = probes::missed(&reached, probes::USUAL);
     assert!(missed.is_empty(), "never reached: {}", missed.join("; "));
+}
+
+fn on_a_database(seed: u64) -> Outcome {
+    run_on(Backend::Sqlite, seed, None, true)
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace_on_a_database_that_loses_power() {
+    for seed in [1, 8] {
+        let (first, second) = (on_a_database(seed), on_a_database(seed));
+        let mut lines = first.timeline.iter().zip(&second.timeline);
+        let differs = lines.find(|(one, other)| one != other);
+        assert_eq!(first.trace_hash, second.trace_hash, "seed {seed}, first {differs:?}");
+    }
+}
+
+#[test]
+fn what_must_always_hold_holds_on_a_database_that_loses_power() {
+    let mut reached: BTreeMap<String, u64> = BTreeMap::new();
+    for seed in 0..20 {
+        let outcome = on_a_database(seed);
+        assert!(outcome.wrongs.is_empty(), "{}", outcome.report());
+        for (name, count) in outcome.probes {
+            *reached.entry(name).or_default() += count;
+        }
+    }
+    let missed = probes::missed(&reached, POWER_PROBES);
+    assert!(missed.is_empty(), "never reached: {}", missed.join("; "));
+}
+
+#[test]
+fn finds_a_disk_of_a_database_that_lies() {
+    let found =
+        (0..20).find(|seed| !run_on(Backend::Sqlite, *seed, Some(Bug::FsyncLies), false).wrongs.is_empty());
+    assert!(found.is_some());
 }
 
 /// Seeds that once found something, in the product or in the simulation.
