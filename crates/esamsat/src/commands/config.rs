@@ -25,7 +25,7 @@ pub async fn run(place: &Place, command: &Command) -> anyhow::Result<()> {
             let products = check_products(&config).await?;
             match &place.config {
                 Some(path) => {
-                    line(format!("{} is fine, with the files that it names; {products}.", path.display()))
+                    line(format!("{} is fine, with the files that it names; {products}.", path.display()));
                 }
                 None => line(format!(
                     "The configuration is fine (defaults; name a file with --config); {products}."
