@@ -778,8 +778,7 @@ fn bounds() {
             .map_or_else(|rejection| format!("{rejection:?}"), |(accepted, _)| format!("{accepted:?}"));
         assert_eq!(told, expected);
     }
-    for (given, expected) in [(2, "Numbers { first: invoice 999999999998 }"), (1, "NumbersExhausted")]
-    {
+    for (given, expected) in [(2, "Numbers { first: invoice 999999999998 }"), (1, "NumbersExhausted")] {
         let mut rows = world.rows(&numbers(2));
         rows.counters.insert(Counter::Invoice, limits::invoice_number_last - given);
         let decided = decide(&rows, &numbers(2), Slot(0));

@@ -5,7 +5,7 @@
 //! looks at every commit, every message and every answer. First faults strike; then they stop, and within bounded
 //! time every payment must be final, as the bank has it.
 //!
-//! Deliberately absent: sockets, PostgreSQL, and shrinking. See `docs/internals/proof.md`.
+//! Deliberately absent: sockets and PostgreSQL. See `docs/internals/proof.md`.
 
 mod auditor;
 mod bank;
@@ -13,6 +13,7 @@ mod bugs;
 mod clock;
 mod database;
 mod gate;
+mod less;
 mod nature;
 mod operator;
 mod partner;
@@ -24,13 +25,14 @@ mod store;
 mod world;
 
 pub use bugs::Bug;
+pub use less::{Less, shrink};
 pub use power::POWER_PROBES;
 pub use record::Wrong;
 
-use crate::world::World;
+use crate::world::{Terms, World};
 use std::{
     collections::BTreeMap,
-    fmt::Write,
+    fmt::{self, Write},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -49,13 +51,26 @@ pub enum Backend {
     Sqlite,
 }
 
-/// What came of one seed.
+/// One run to be made.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// What is under it.
+    pub backend: Backend,
+    /// What decides everything in it.
+    pub seed: u64,
+    /// What it has less of than the seed draws.
+    pub less: Less,
+    /// A deliberate bug.
+    pub bug: Option<Bug>,
+    /// Whether all that happens is to be told.
+    pub trace: bool,
+}
+
+/// What came of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// What it ran on.
-    pub backend: Backend,
-    /// The seed.
-    pub seed: u64,
+    /// Which it was.
+    pub run: Run,
     /// What did not hold; nothing, if all is well.
     pub wrongs: Vec<Wrong>,
     /// Tells two traces apart.
@@ -78,7 +93,7 @@ impl Outcome {
         if self.wrongs.is_empty() {
             return String::new();
         }
-        let mut report = format!("seed {}:\n", self.seed);
+        let mut report = format!("{}:\n", self.run);
         for wrong in &self.wrongs {
             let invoice = wrong.invoice.map(|number| format!("invoice {number}: ")).unwrap_or_default();
             _ = writeln!(report, "  {invoice}{}", wrong.what);
@@ -87,52 +102,82 @@ impl Outcome {
         for line in &self.timeline {
             _ = writeln!(report, "  {line}");
         }
-        let store = if self.backend == Backend::Sqlite { "--store sqlite " } else { "" };
-        _ = writeln!(report, "again: cargo xtask sim {store}--seed {} --trace", self.seed);
+        _ = writeln!(report, "again: cargo xtask sim {} --trace", self.run.arguments());
         report
     }
 }
 
-/// Runs one seed on the model, with a deliberate bug or with none.
-pub fn run(seed: u64, bug: Option<Bug>, trace: bool) -> Outcome {
-    run_on(Backend::Model, seed, bug, trace)
+impl Run {
+    /// The seed's run on the model.
+    pub fn of(seed: u64) -> Self {
+        Self { backend: Backend::Model, seed, less: Less::default(), bug: None, trace: false }
+    }
+
+    /// The same with less.
+    #[must_use]
+    pub fn with(&self, less: Less) -> Self {
+        Self { less, ..self.clone() }
+    }
+
+    /// How the command line asks for it.
+    pub fn arguments(&self) -> String {
+        let store = if self.backend == Backend::Sqlite { "--store sqlite " } else { "" };
+        let less =
+            if self.less == Less::default() { String::new() } else { format!(" --less {}", self.less) };
+        format!("{store}--seed {}{less}", self.seed)
+    }
+
+    pub(crate) fn terms(&self) -> Terms {
+        let mut terms = Terms::draw(self.seed);
+        self.less.apply(&mut terms);
+        terms
+    }
+
+    /// Runs it.
+    pub fn go(&self) -> Outcome {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime without I/O can be built");
+        runtime.block_on(async {
+            let world = World::new(self);
+            tokio::select! {
+                biased;
+                () = world.record.went_wrong() => {}
+                () = live(&world) => {}
+            }
+            let wrongs = world.record.wrongs();
+            let concerned = wrongs.iter().find_map(|wrong| wrong.invoice);
+            let timeline = if self.trace {
+                world.record.timeline(None)
+            } else if wrongs.is_empty() {
+                Vec::new()
+            } else {
+                world.record.timeline(concerned)
+            };
+            Outcome {
+                run: self.clone(),
+                wrongs,
+                trace_hash: world.record.hash(),
+                payments: world.auditor.payments(),
+                faults: world.record.faults(),
+                simulated: world.record.elapsed(),
+                probes: world.record.probes(),
+                timeline,
+            }
+        })
+    }
 }
 
-/// Runs one seed.
-pub fn run_on(backend: Backend, seed: u64, bug: Option<Bug>, trace: bool) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime without I/O can be built");
-    runtime.block_on(async {
-        let world = World::new(backend, seed, bug);
-        tokio::select! {
-            biased;
-            () = world.record.went_wrong() => {}
-            () = live(&world) => {}
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "seed {}", self.seed)?;
+        if self.less != Less::default() {
+            write!(f, ", with {}", self.less)?;
         }
-        let wrongs = world.record.wrongs();
-        let concerned = wrongs.iter().find_map(|wrong| wrong.invoice);
-        let timeline = if trace {
-            world.record.timeline(None)
-        } else if wrongs.is_empty() {
-            Vec::new()
-        } else {
-            world.record.timeline(concerned)
-        };
-        Outcome {
-            backend,
-            seed,
-            wrongs,
-            trace_hash: world.record.hash(),
-            payments: world.auditor.payments(),
-            faults: world.record.faults(),
-            simulated: world.record.elapsed(),
-            probes: world.record.probes(),
-            timeline,
-        }
-    })
+        Ok(())
+    }
 }
 
 async fn live(world: &Arc<World>) {

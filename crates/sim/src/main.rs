@@ -3,8 +3,8 @@
 //!
 //! stdout has the outcome, stderr the progress. Exit code 1: a seed failed, or a probe was never reached.
 
-use anyhow::{Context, Result, bail, ensure};
-use sim::{Backend, Outcome, probes};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use sim::{Backend, Less, Outcome, Run, probes};
 use std::{
     collections::BTreeMap,
     io::Write,
@@ -21,12 +21,13 @@ const USAGE: &str = "\
 usage: cargo xtask sim --seeds A..B     run these seeds (B is not among them), on all cores
        cargo xtask sim --seed N         run one seed
        cargo xtask sim --seed N --trace and print all that happened in it
+       cargo xtask sim --seed N --less gateways=1,storm_s=20 [--trace]  with less than it draws
        cargo xtask sim --store sqlite … on the embedded database, on a machine that loses power";
 
 /// What the command line asks for.
 enum Wish {
     Seeds(Range<u64>),
-    One { seed: u64, trace: bool },
+    One(Run),
 }
 
 fn main() -> ExitCode {
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
     };
     let outcome = match wish {
         Wish::Seeds(seeds) => many(backend, seeds),
-        Wish::One { seed, trace } => one(backend, seed, trace),
+        Wish::One(run) => one(&Run { backend, ..run }),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -64,23 +65,34 @@ fn wish(arguments: &[String]) -> Result<Wish> {
             ensure!(!seeds.is_empty(), "there is no seed in {range}");
             Ok(Wish::Seeds(seeds))
         }
-        ["--seed", seed] => Ok(Wish::One { seed: number(seed)?, trace: false }),
-        ["--seed", seed, "--trace"] => Ok(Wish::One { seed: number(seed)?, trace: true }),
+        ["--seed", seed, ref rest @ ..] => {
+            let run = Run::of(number(seed)?);
+            let (rest, trace) = match rest {
+                [rest @ .., "--trace"] => (rest, true),
+                rest => (rest, false),
+            };
+            let less = match rest {
+                [] => Less::default(),
+                ["--less", less] => less.parse().map_err(|said: String| anyhow!(said))?,
+                _ => bail!("what follows the seed is not understood"),
+            };
+            Ok(Wish::One(Run { less, trace, ..run }))
+        }
         _ => bail!("say which seeds"),
     }
 }
 
-fn one(backend: Backend, seed: u64, trace: bool) -> Result<()> {
-    let outcome = sim::run_on(backend, seed, None, trace);
+fn one(run: &Run) -> Result<()> {
+    let outcome = run.go();
     let mut out = std::io::stdout().lock();
-    if trace {
+    if run.trace {
         for line in &outcome.timeline {
             writeln!(out, "{line}")?;
         }
     }
     writeln!(
         out,
-        "seed {seed}: trace {:016x}, {} payments, {} faults, {:.0} s simulated",
+        "{run}: trace {:016x}, {} payments, {} faults, {:.0} s simulated",
         outcome.trace_hash,
         outcome.payments,
         outcome.faults,
@@ -89,9 +101,10 @@ fn one(backend: Backend, seed: u64, trace: bool) -> Result<()> {
     if outcome.wrongs.is_empty() {
         return Ok(());
     }
-    let shown = Outcome { timeline: if trace { Vec::new() } else { outcome.timeline.clone() }, ..outcome };
+    let shown =
+        Outcome { timeline: if run.trace { Vec::new() } else { outcome.timeline.clone() }, ..outcome };
     write!(out, "{}", shown.report())?;
-    bail!("seed {seed} fails")
+    bail!("{run} fails")
 }
 
 /// What many seeds came to together.
@@ -114,7 +127,7 @@ impl Total {
         for (name, count) in &outcome.probes {
             *self.probes.entry(name.clone()).or_default() += count;
         }
-        let is_first = self.failed.as_ref().is_none_or(|failed| outcome.seed < failed.seed);
+        let is_first = self.failed.as_ref().is_none_or(|failed| outcome.run.seed < failed.run.seed);
         if !outcome.wrongs.is_empty() && is_first {
             self.failed = Some(outcome);
         }
@@ -139,7 +152,7 @@ fn many(backend: Backend, seeds: Range<u64>) -> Result<()> {
                     if seed >= seeds.end {
                         return;
                     }
-                    let outcome = sim::run_on(backend, seed, None, false);
+                    let outcome = Run { backend, ..Run::of(seed) }.go();
                     let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
                     total.add(outcome);
                     if total.seeds.is_multiple_of(500) {
@@ -174,8 +187,10 @@ fn many(backend: Backend, seeds: Range<u64>) -> Result<()> {
         as_float(total.faults) / as_float(total.payments.max(1)),
     )?;
     if let Some(failed) = total.failed {
-        write!(out, "{}", failed.report())?;
-        bail!("seed {} fails", failed.seed);
+        eprintln!("{} fails; looking for what it needs", failed.run);
+        let (_, shrunk) = sim::shrink(&failed.run, &failed);
+        write!(out, "{}", shrunk.report())?;
+        bail!("{} fails", failed.run);
     }
     let mut required = Vec::new();
     // Fewer seeds need not reach everything.

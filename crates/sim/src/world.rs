@@ -1,7 +1,7 @@
 //! The world of one run: one store, one bank, several gateways that live and die, partners, operators and nature.
 
 use crate::{
-    Backend,
+    Backend, Run,
     auditor::{Answered, Auditor},
     bank::{Books, Connector, terminals},
     bugs::Bug,
@@ -49,16 +49,16 @@ pub(crate) struct Terms {
     pub(crate) profile: Profile,
     pub(crate) settings: Settings,
     line_max: usize,
-    trouble_permille: u64,
-    crash_permyriad: u64,
-    commit_faults_permille: u64,
+    pub(crate) trouble_permille: u64,
+    pub(crate) crash_permyriad: u64,
+    pub(crate) commit_faults_permille: u64,
     /// How often nature does something.
     pub(crate) nature_ms_max: u64,
     epoch: Timestamp,
 }
 
 impl Terms {
-    fn draw(seed: u64) -> Self {
+    pub(crate) fn draw(seed: u64) -> Self {
         let mut random = Random::of(seed, "terms");
         let gateways = random.weighted(&[(3, 1), (4, 2), (3, 3)]);
         let answer_timeout = Duration::from_secs(random.between(2, 10));
@@ -154,13 +154,13 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(backend: Backend, seed: u64, bug: Option<Bug>) -> Arc<Self> {
-        let terms = Terms::draw(seed);
+    pub(crate) fn new(run: &Run) -> Arc<Self> {
+        let (seed, bug, terms) = (run.seed, run.bug, run.terms());
         let record = Arc::new(Record::begin(terms.epoch));
         let books = Books::new(seed, Arc::clone(&record));
         let model = Model::new();
         let lens = Lens::new(model.clone(), bug);
-        let database = (backend == Backend::Sqlite).then(|| {
+        let database = (run.backend == Backend::Sqlite).then(|| {
             let synced = if bug == Some(Bug::FsyncLies) { Fate::Lies } else { Fate::Done };
             Database::new(synced, Random::of(seed, "losses"), model.clone(), Arc::clone(&record))
         });

@@ -1,7 +1,15 @@
 //! The simulation itself is tested: it is deterministic, it finds what it must, it reaches what it must.
 
-use sim::{Backend, Bug, Outcome, POWER_PROBES, probes, run, run_on};
+use sim::{Backend, Bug, Outcome, POWER_PROBES, Run, probes};
 use std::collections::BTreeMap;
+
+fn run(seed: u64, bug: Option<Bug>, trace: bool) -> Outcome {
+    Run { bug, trace, ..Run::of(seed) }.go()
+}
+
+fn run_on(backend: Backend, seed: u64, bug: Option<Bug>, trace: bool) -> Outcome {
+    Run { backend, bug, trace, ..Run::of(seed) }.go()
+}
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
