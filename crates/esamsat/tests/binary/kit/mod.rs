@@ -10,6 +10,7 @@ pub(crate) mod dice;
 pub(crate) mod http;
 pub(crate) mod postgres;
 mod process;
+pub(crate) mod proxy;
 mod schema;
 
 pub(crate) use balancer::Balancer;
