@@ -1,10 +1,7 @@
 //! A gateway that relays to another one, which asks a bank over an ISO 8583 line: three ledgers, and faults between
 //! each pair, that end consistent.
 
-use crate::{
-    kit::{DUMMY, Gateway, PATIENCE, Site, TESTER, books::Books, http, text, whole, within},
-    line::Bank,
-};
+use crate::kit::{Bank, DUMMY, Gateway, PATIENCE, Site, TESTER, books::Books, http, text, whole, within};
 use serde_json::Value;
 use std::{fs, net::SocketAddr};
 

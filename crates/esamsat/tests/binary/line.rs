@@ -4,14 +4,13 @@
 //! PENDING, and what the bank was paid is what the gateway confirmed, one to one.
 
 use crate::kit::{
-    Gateway, PATIENCE, Ran, Site,
+    Bank, Gateway, PATIENCE, Ran, Site,
     books::{Books, times_said},
     clients::{Hall, Note, OPENING, PARTNERS, PASSWORD, Said, UNREACHABLE},
     dice::Dice,
     http, within,
 };
-use serde_json::Value;
-use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
+use std::time::Duration;
 
 /// Faults of a line and a bank, a quarter of all messages in all. Left out are damage that nobody can notice, and a cut-over,
 /// slowness, a stall and refused connections, which have tests of their own.
@@ -19,95 +18,6 @@ use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 const FAULTS: &str = r#"{"lost":0.03,"silent":0.03,"late":0.03,"near_horizon":0.02,"twice":0.03,"swapped":0.02,
     "crossed":0.02,"garbled":0.003,"wrong_amount":0.02,"wrong_trace":0.01,"echoed":0.01,"cut":0.0008,
     "cut_before":0.0004,"cut_reading":0.0004,"unknown_code":0.02,"refused":0.02,"delay_ms":[0,15]}"#;
-
-/// A bank in a process of its own.
-pub(crate) struct Bank {
-    site: Site,
-    profile: PathBuf,
-    process: Option<Gateway>,
-    pub(crate) address: SocketAddr,
-    control: SocketAddr,
-}
-
-impl Bank {
-    /// One that speaks a shipped profile, with times for tests.
-    pub(crate) fn open(profile: &str, seed: u64) -> Self {
-        let site = Site::new();
-        let text = Ran::of(&mut site.command(&["bank", "profile", profile])).stdout;
-        let text = text.replace("answer_timeout_ms = 30000", "answer_timeout_ms = 300");
-        let text = text.replace("horizon_ms = 120000", "horizon_ms = 2000");
-        let text = text.replace("echo_after_ms = 60000", "echo_after_ms = 1000");
-        let path = site.path("bank.toml");
-        fs::write(&path, text).expect("the profile is written");
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut bank = Self { site, profile: path, process: None, address: nowhere, control: nowhere };
-        bank.start(seed);
-        bank
-    }
-
-    /// Starts it, at the address that it had.
-    fn start(&mut self, seed: u64) {
-        let profile = self.profile.display().to_string();
-        let (listen, control, seed) = (self.address.to_string(), self.control.to_string(), seed.to_string());
-        let flags =
-            ["bank-host", "--listen", &listen, "--control", &control, "--profile", &profile, "--seed", &seed];
-        let mut command = self.site.command(&flags);
-        command.env("ESAMSAT_LOG", "warn");
-        let process = Gateway::start(&mut command);
-        self.address = process.address();
-        self.control = process.wait_for("the control API", |text| {
-            text.split_once("curl -s http://")?.1.split_once("/state")?.0.parse().ok()
-        });
-        self.process = Some(process);
-    }
-
-    /// SIGKILL, and another one on the same books.
-    fn kill_and_start(&mut self, seed: u64) {
-        self.process.take().expect("it runs").kill();
-        self.start(seed);
-    }
-
-    /// What goes wrong from now on.
-    pub(crate) fn faults(&self, json: &str) {
-        let request = http::request("PUT", "/faults", "application/json", json.as_bytes());
-        let answer = http::exchange(self.control, &request).expect("the control API answers");
-        assert_eq!(answer.status, 200, "{}", answer.body);
-    }
-
-    /// What it has been paid.
-    pub(crate) fn payments(&self) -> Value {
-        self.site.json(&["bank-host", "ledger"])
-    }
-
-    /// The configuration of a gateway that asks it, on one line.
-    pub(crate) fn configuration(&self) -> String {
-        self.with_lines(&["ESAM0001"])
-    }
-
-    /// The configuration of gateways that share these lines.
-    fn with_lines(&self, terminals: &[&str]) -> String {
-        let line = |terminal: &&str| {
-            let address = self.address;
-            format!("[[upstream.bank.line]]\nterminal = \"{terminal}\"\naddresses = [\"{address}\"]\n")
-        };
-        let lines: String = terminals.iter().map(line).collect();
-        format!(
-            r#"
-answer_within_ms = 1000
-send_within_ms = 400
-log = "warn,esamsat=info"
-log_format = "json"
-
-[upstream.bank]
-kind = "iso8583"
-profile = "{}"
-in_flight_max = 128
-
-{lines}"#,
-            self.profile.display(),
-        )
-    }
-}
 
 fn seed() -> u64 {
     let seed =
@@ -275,7 +185,10 @@ fn gateways_on_one_database_have_a_line_each_and_keep_one_set_of_books() {
     let seed = seed();
     let site = Site::shared().furnished(PARTNERS, PASSWORD, OPENING);
     let bank = Bank::open("contoh-37-80", seed);
-    let configuration = format!("lease_after_ms = 2000\n{}", bank.with_lines(&["ESAM0001", "ESAM0002"]));
+    let configuration = format!(
+        "lease_after_ms = 2000\n{}",
+        bank.with_lines(&[("ESAM0001", bank.address), ("ESAM0002", bank.address)])
+    );
     site.sell(&configuration, "bank");
     let hall = Hall::with_doors(&site, 2);
     bank.faults(FAULTS);

@@ -4,6 +4,7 @@
 //! bounded and says what it saw. Deliberately absent: retries of anything that failed.
 
 mod balancer;
+mod bank;
 pub(crate) mod books;
 pub(crate) mod clients;
 pub(crate) mod dice;
@@ -14,6 +15,7 @@ pub(crate) mod proxy;
 mod schema;
 
 pub(crate) use balancer::Balancer;
+pub(crate) use bank::Bank;
 pub(crate) use process::{Gateway, Ran, told};
 pub(crate) use schema::Schema;
 
