@@ -1,4 +1,4 @@
-//! Development commands: `cargo xtask test`, `cargo xtask tidy` and `cargo xtask sim`.
+//! Development commands: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask sim` and `cargo xtask ordeal`.
 //!
 //! `test` is the whole test run, on a machine that has nothing but Rust: it installs what is missing, and
 //! stops at the first step that fails and names it. Its last lines are the summary of `cargo nextest`.
@@ -23,6 +23,8 @@ usage: cargo xtask <command>
   tidy   check only the rules about the repository itself
   sim [--store sqlite] --seeds A..B | --seed N [--trace]
          simulate the whole gateway: see docs/internals/proof.md
+  ordeal --cycles N [--seed N] [--logs FOLDER]
+         real gateways, a bank and PostgreSQL under every fault, and their books: see the same
   with-database <command>
          run a command beside a throw-away PostgreSQL, which TEST_DATABASE_URL names";
 
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         ["test"] => test(),
         ["tidy"] => tidy(),
         ["sim", ref seeds @ ..] => simulate(seeds),
+        ["ordeal", ref flags @ ..] if ordeal_variables(flags).is_some() => ordeal(flags),
         ["with-database", ref command @ ..] if !command.is_empty() => {
             steps::spawn(Command::new(ON_A_DATABASE[0]).args(&ON_A_DATABASE[1..]).args(command))
         }
@@ -78,6 +81,35 @@ fn test() -> Result<()> {
 fn simulate(seeds: &[&str]) -> Result<()> {
     let run = ["run", "--release", "--quiet", "--package", "sim", "--"];
     steps::spawn(Command::new(steps::cargo()).args(run).args(seeds).current_dir(repository()))
+}
+
+/// The ordeal, optimised, for as many cycles as one likes.
+fn ordeal(flags: &[&str]) -> Result<()> {
+    let run =
+        ["test", "--release", "--package", "esamsat", "--test", "binary", "--", "--nocapture", "--exact"];
+    let test = "ordeal::whatever_befalls_processes_and_connections_three_books_agree";
+    let mut command = Command::new(steps::cargo());
+    steps::spawn(
+        command
+            .args(run)
+            .arg(test)
+            .envs(ordeal_variables(flags).into_iter().flatten())
+            .current_dir(repository()),
+    )
+}
+
+/// What the test reads instead of flags; none without a number of cycles.
+fn ordeal_variables(flags: &[&str]) -> Option<Vec<(&'static str, PathBuf)>> {
+    let (pairs, rest) = flags.as_chunks();
+    let variable = |[name, value]: &[&str; 2]| match *name {
+        "--cycles" => Some(("ORDEAL_CYCLES", value.into())),
+        "--seed" => Some(("ORDEAL_SEED", value.into())),
+        // The test runs in another folder.
+        "--logs" => Some(("ORDEAL_LOGS", std::path::absolute(value).ok()?)),
+        _ => None,
+    };
+    let variables: Option<Vec<_>> = pairs.iter().map(variable).collect();
+    variables.filter(|known| rest.is_empty() && known.iter().any(|(name, _)| *name == "ORDEAL_CYCLES"))
 }
 
 /// The rules about the repository itself.

@@ -3,8 +3,8 @@
 //!
 //! What is there is left alone, wherever it came from: a program is tried, not looked up in a package
 //! list. Needed are the languages of the example clients, which the tests run as partners would, another
-//! implementation of ISO 8583, another program that keeps books, PostgreSQL with what keeps it available, and the
-//! test runner.
+//! implementation of ISO 8583, another program that keeps books, PostgreSQL with what keeps it available, what tells a
+//! program another time, and the test runner.
 
 use crate::steps::{Steps, cargo, spawn};
 use anyhow::{Context, Result, bail};
@@ -22,7 +22,7 @@ struct Need {
     packages: &'static [&'static str],
 }
 
-const NEEDS: [Need; 10] = [
+const NEEDS: [Need; 11] = [
     Need { probe: &["curl", "--version"], packages: &["ca-certificates", "curl"] },
     Need { probe: &["php", "-r", PHP_HAS_CURL], packages: &["php-cli", "php-curl"] },
     Need { probe: &["python3", "-c", PYTHON_HAS_LIBRARIES_OR_PIP], packages: &["python3-venv"] },
@@ -30,6 +30,7 @@ const NEEDS: [Need; 10] = [
     Need { probe: &["hledger", "--version"], packages: &["hledger"] },
     Need { probe: &["sh", "-c", "ss -V && pgrep -V"], packages: &["iproute2", "procps"] },
     Need { probe: &["sh", "-c", HAS_POSTGRESQL], packages: &["postgresql", "postgresql-contrib"] },
+    Need { probe: &["sh", "-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1"], packages: &["libfaketime"] },
     Need { probe: &["sh", "-c", "PATH=$PATH:/usr/sbin haproxy -v"], packages: &["haproxy"] },
     Need { probe: &["patroni", "--version"], packages: &["patroni", "python3-etcd"] },
     Need {

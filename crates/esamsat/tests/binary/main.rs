@@ -20,6 +20,7 @@ mod kit;
 mod line;
 mod logs;
 mod many;
+mod ordeal;
 mod readme;
 mod relay;
 mod shutdown;

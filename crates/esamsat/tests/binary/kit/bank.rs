@@ -61,10 +61,21 @@ impl Bank {
         self.process.take().expect("it runs").kill();
     }
 
+    /// Starts it wherever there is room.
+    pub(crate) fn start_elsewhere(&mut self, seed: u64) {
+        (self.address, self.control) = (ANYWHERE, ANYWHERE);
+        self.start(seed);
+    }
+
     /// SIGKILL, and another one on the same books.
     pub(crate) fn kill_and_start(&mut self, seed: u64) {
         self.kill();
         self.start(seed);
+    }
+
+    /// Sends a signal by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        self.process.as_ref().expect("it runs").signal(name);
     }
 
     /// What goes wrong from now on.

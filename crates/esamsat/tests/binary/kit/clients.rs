@@ -30,6 +30,8 @@ pub(crate) const OPENING: i64 = 900_000_000_000;
 /// The password of all of them.
 pub(crate) const PASSWORD: &str = "sandi-uji-bunuh";
 const CLIENTS: usize = 24;
+/// How soon a client comes again that was told to, or had no answer by a door that outlives what is behind it.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// Short times, so that payments that a silent bank leaves open are settled while one waits; and a bank that
 /// fails half of the payments in every way.
@@ -163,7 +165,7 @@ impl Hall {
         self.change(door, |door| *door = Door { run: door.run + 1, address: Some(address), ..*door });
     }
 
-    /// Opens a balancer's door, for good.
+    /// Opens the door of something that outlives the gateways behind it.
     pub(crate) fn open_balancer(&self, door: usize, address: SocketAddr) {
         self.change(door, |door| *door = Door { address: Some(address), is_balancer: true, ..*door });
     }
@@ -176,13 +178,18 @@ impl Hall {
     /// Lets the clients have so many more answers, at most this long.
     pub(crate) fn run_for_answers(&self, count: usize, limit: Duration) {
         let answers = |doors: &[Door]| doors.iter().map(|door| door.answers).sum::<usize>();
-        let enough = answers(&self.doors()) + count;
+        let enough = self.answers() + count;
         self.wait(limit, |doors| answers(doors) >= enough);
     }
 
     /// Lets them work for so long.
     pub(crate) fn run_for(&self, time: Duration) {
         self.wait(time, |_| false);
+    }
+
+    /// How many answers the clients had.
+    pub(crate) fn answers(&self) -> usize {
+        self.doors().iter().map(|door| door.answers).sum()
     }
 
     /// How many requests that came in by a door were never answered.
@@ -355,11 +362,15 @@ impl Client<'_> {
         let answer = answer.ok().filter(|answer| !door.is_balancer || !matches!(answer.status, 502 | 504));
         let Some(Answer { status, body }) = answer else {
             hall.change(at, |door| door.lost += 1);
-            hall.wait(PATIENCE, |doors| door.is_balancer || doors[at].run != door.run);
+            let pause = if door.is_balancer { RETRY_AFTER } else { PATIENCE };
+            hall.wait(pause, |doors| doors[at].run != door.run);
             return None;
         };
         hall.change(at, |door| door.answers += 1);
         assert!(matches!(status, 200 | 429 | 503), "{endpoint}: HTTP {status}: {body}");
+        if status != 200 {
+            hall.wait(RETRY_AFTER, |_| false);
+        }
         (status == 200).then(|| serde_json::from_str(&body).expect("answers are JSON"))
     }
 

@@ -13,11 +13,13 @@ pub(crate) mod postgres;
 mod process;
 pub(crate) mod proxy;
 mod schema;
+mod server;
 
 pub(crate) use balancer::Balancer;
 pub(crate) use bank::Bank;
 pub(crate) use process::{Gateway, Ran, told};
 pub(crate) use schema::Schema;
+pub(crate) use server::Server;
 
 use serde_json::Value;
 use std::{

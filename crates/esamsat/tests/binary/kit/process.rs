@@ -99,15 +99,17 @@ impl Gateway {
 
     /// Where it serves, once it does.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.wait_for("the gateway to be ready", |text| {
-            // The demo says it with its greeting, of which this is the end; `serve` in its log.
-            let ready = ["Stop with Ctrl-C", "the gateway is ready"];
-            ready.iter().any(|words| text.contains(words)).then_some(())?;
-            let (_, rest) = text.split_once("127.0.0.1:")?;
-            let port =
-                rest.split(|c: char| !c.is_ascii_digit()).next().filter(|port| port.len() < rest.len())?;
-            Some(SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?)))
-        })
+        self.wait_for("the gateway to be ready", served_at)
+    }
+
+    /// Where it serves, if it does by now.
+    pub(crate) fn is_ready(&self) -> Option<SocketAddr> {
+        self.printed.find(Duration::ZERO, served_at).ok()
+    }
+
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// A partner of this gateway.
@@ -164,6 +166,15 @@ impl Gateway {
         assert!(status.success(), "{status}: {printed}");
         printed
     }
+}
+
+fn served_at(printed: &str) -> Option<SocketAddr> {
+    // The demo says it with its greeting, of which this is the end; `serve` in its log.
+    let ready = ["Stop with Ctrl-C", "the gateway is ready"];
+    ready.iter().any(|words| printed.contains(words)).then_some(())?;
+    let (_, rest) = printed.split_once("127.0.0.1:")?;
+    let port = rest.split(|c: char| !c.is_ascii_digit()).next().filter(|port| port.len() < rest.len())?;
+    Some(SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?)))
 }
 
 /// The lines of a log in JSON with this message.

@@ -12,7 +12,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -105,6 +105,8 @@ struct Shared {
     held_max: Duration,
     state: watch::Sender<State>,
     counts: Mutex<BTreeMap<&'static str, usize>>,
+    /// Connections that stand.
+    standing: AtomicUsize,
 }
 
 /// It ends with its connections when it is dropped.
@@ -127,8 +129,8 @@ impl Proxy {
 
     fn start(target: SocketAddr, unit: Unit, held_max: Duration) -> Self {
         let state = State { target, fault: None, turn: 0, ends: 0 };
-        let (state, counts) = (watch::Sender::new(state), Mutex::default());
-        let shared = Arc::new(Shared { unit, held_max, state, counts });
+        let (state, counts, standing) = (watch::Sender::new(state), Mutex::default(), AtomicUsize::new(0));
+        let shared = Arc::new(Shared { unit, held_max, state, counts, standing });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let entered = runtime.enter();
@@ -168,6 +170,11 @@ impl Proxy {
     /// Ends all connections that stand.
     pub(crate) fn end_all(&self) {
         self.shared.state.send_modify(|state| state.ends += 1);
+    }
+
+    /// How many connections stand.
+    pub(crate) fn standing(&self) -> usize {
+        self.shared.standing.load(SeqCst)
     }
 
     /// How often a fault by this name befell a chunk or a connection.
@@ -242,6 +249,7 @@ async fn serve(shared: Arc<Shared>, mut client: TcpStream) {
     for stream in [&client, &server] {
         stream.set_nodelay(true).expect("a connection");
     }
+    shared.standing.fetch_add(1, SeqCst);
     let is_refused = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
@@ -257,6 +265,7 @@ async fn serve(shared: Arc<Shared>, mut client: TcpStream) {
             () = shared.until(|state| state.fault == Some(Fault::Refuse)) => true,
         }
     };
+    shared.standing.fetch_sub(1, SeqCst);
     if is_refused {
         shared.count(Fault::Refuse);
         for stream in [&client, &server] {
@@ -611,13 +620,14 @@ mod tests {
     fn connections_are_reset_and_refused() {
         let proxy = Proxy::of_bytes(echo());
         let mut standing = connected(&proxy);
+        assert_eq!(proxy.standing(), 1);
         proxy.lay(Fault::Refuse);
         assert_eq!(standing.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
         within(PATIENCE, "connections are refused", || {
             TcpStream::connect(proxy.address())
                 .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
         });
-        assert_eq!(proxy.count("refuse"), 1);
+        assert_eq!((proxy.count("refuse"), proxy.standing()), (1, 0));
         proxy.lift();
         within(PATIENCE, "connections are taken again", || TcpStream::connect(proxy.address()).is_ok());
         connected(&proxy);
