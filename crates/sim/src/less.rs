@@ -4,8 +4,11 @@
 use crate::{Outcome, Run, world::Terms};
 use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
-/// What there can be less of, in the order in which it is tried: the name, and what a run has of it.
-const KNOBS: [(&str, fn(&Terms) -> u64); 8] = [
+/// How much of something a run has.
+type Measure = fn(&Terms) -> u64;
+
+/// What there can be less of, in the order in which it is tried.
+const KNOBS: [(&str, Measure); 8] = [
     ("nature", |terms| u64::from(terms.nature_ms_max < NEVER_MS)),
     ("crash_permyriad", |terms| terms.crash_permyriad),
     ("commit_faults_permille", |terms| terms.commit_faults_permille),
