@@ -329,7 +329,7 @@ fn prepare(path: &Path, connection: &mut Connection, options: &OpenOptions) -> R
 /// A commit that changes nothing ends that. Whoever is at work on the file makes such commits anyway.
 fn begin_log_anew(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.busy_timeout(Duration::ZERO)?;
-    let begun = connection.pragma_update(None, "user_version", known());
+    let begun = connection.pragma_update(None, "application_id", APPLICATION_ID);
     connection.busy_timeout(BUSY_TIMEOUT)?;
     begun
 }
