@@ -20,11 +20,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     time::Instant,
 };
@@ -44,6 +40,12 @@ const CUT_BYTES_MAX: u64 = 400;
 
 /// How long after a stall what arrives may have been on its way before.
 const DRAINED_WITHIN: Duration = Duration::from_secs(1);
+
+/// What comes from a gateway.
+type Reading = Box<dyn AsyncRead + Send + Unpin>;
+
+/// What goes to it.
+type Writing = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// A request's place among those under way; held until its answer is written.
 pub(super) type Place = Arc<Taken>;
@@ -121,13 +123,10 @@ impl Connection {
 /// Serves a connection in tasks of its own.
 pub(super) fn serve(
     host: &Arc<Host>,
-    stream: TcpStream,
+    (reading, writing): (Reading, Writing),
     dice: Dice,
     stop: CancellationToken,
 ) -> Arc<Connection> {
-    // Without it, an answer may wait for the next one; it changes nothing else.
-    let _is_prompt = stream.set_nodelay(true);
-    let (reading, writing) = stream.into_split();
     let (outgoing, answers) = mpsc::unbounded_channel();
     let connection = Arc::new(Connection {
         outgoing,
@@ -161,7 +160,7 @@ async fn unstalled(faults: &mut watch::Receiver<HostFaults>) {
 struct Reader {
     host: Arc<Host>,
     connection: Arc<Connection>,
-    reading: OwnedReadHalf,
+    reading: Reading,
     buffer: BytesMut,
     faults: watch::Receiver<HostFaults>,
     dice: Dice,
@@ -245,7 +244,7 @@ impl Reader {
 
 struct Writer {
     host: Arc<Host>,
-    writing: OwnedWriteHalf,
+    writing: Writing,
     faults: watch::Receiver<HostFaults>,
     stop: CancellationToken,
 }

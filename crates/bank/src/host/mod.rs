@@ -44,6 +44,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpListener,
     sync::{Notify, watch},
     time::{Instant, sleep},
@@ -164,13 +165,10 @@ impl Host {
                         continue;
                     }
                     tracing::info!(%peer, "a line connected");
-                    let dice = locked(&self.dice).row();
-                    let connection = connection::serve(self, stream, dice, stop.child_token());
-                    let mut connections = locked(&self.connections);
-                    connections.retain(|connection| !connection.is_closed());
-                    connections.push(connection);
-                    drop(connections);
-                    self.changed.notify_waiters();
+                    // Without it, an answer may wait for the next one; it changes nothing else.
+                    let _is_prompt = stream.set_nodelay(true);
+                    let (reading, writing) = stream.into_split();
+                    self.serve_on(reading, writing, &stop);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "failed to accept a line");
@@ -180,6 +178,23 @@ impl Host {
         }
         self.close_connections();
         self.tasks.close();
+    }
+
+    /// Serves one connection, however it came.
+    pub fn serve_on(
+        self: &Arc<Self>,
+        reading: impl AsyncRead + Send + Unpin + 'static,
+        writing: impl AsyncWrite + Send + Unpin + 'static,
+        stop: &CancellationToken,
+    ) {
+        let dice = locked(&self.dice).row();
+        let connection =
+            connection::serve(self, (Box::new(reading), Box::new(writing)), dice, stop.child_token());
+        let mut connections = locked(&self.connections);
+        connections.retain(|connection| !connection.is_closed());
+        connections.push(connection);
+        drop(connections);
+        self.changed.notify_waiters();
     }
 
     /// What goes wrong now.

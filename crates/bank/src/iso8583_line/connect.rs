@@ -2,8 +2,9 @@
 
 use super::settings::Tls;
 use crate::tls;
+use futures::future::BoxFuture;
 use rustls::{ClientConfig, pki_types::ServerName};
-use socket2::{SockRef, Socket, TcpKeepalive};
+use socket2::{SockRef, TcpKeepalive};
 use std::{io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -18,8 +19,26 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// A silent peer is probed by the kernel after this time.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-pub(super) type Reading = Box<dyn AsyncRead + Send + Unpin>;
-pub(super) type Writing = Box<dyn AsyncWrite + Send + Unpin>;
+/// What comes from the bank.
+pub type Reading = Box<dyn AsyncRead + Send + Unpin>;
+
+/// What goes to the bank.
+pub type Writing = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// How a line reaches its bank: by TCP, or by what stands in its place in a simulation.
+pub trait Dial: Send + Sync {
+    /// Connects. What is written and not acknowledged within `user_timeout` ends the connection, and never arrives
+    /// later than that. When the connection is dropped, it is reset.
+    fn dial<'a>(
+        &'a self,
+        address: &'a str,
+        encryption: Option<&'a Tls>,
+        user_timeout: Duration,
+    ) -> BoxFuture<'a, io::Result<Connected>>;
+}
+
+/// TCP, and TLS where it is agreed.
+pub(super) struct Tcp;
 
 /// Reads what a line's encryption needs; the error says which file is of no use. It is read for every connection, so
 /// that a renewed certificate needs no new start.
@@ -38,37 +57,61 @@ pub(super) fn tls_config(settings: &Tls) -> Result<(Arc<ClientConfig>, ServerNam
     Ok((tls::client_config(tls::roots("tls.ca_file", &settings.ca_file)?, own)?, name))
 }
 
-/// A connection's two ends, and its socket.
-pub(super) struct Connected {
-    pub(super) reading: Reading,
-    pub(super) writing: Writing,
-    pub(super) socket: Socket,
+/// A connection's two ends, and how it is let go.
+pub struct Connected {
+    /// What comes.
+    pub reading: Reading,
+    /// What goes.
+    pub writing: Writing,
+    /// From here on, dropping the connection does not reset it any more.
+    pub end_in_order: Box<dyn FnOnce() + Send>,
 }
 
-/// Connects. What is handed to the kernel is given up by it after `user_timeout` without an acknowledgement, so that
-/// nothing arrives later than that; and when the connection is dropped, by a reset.
+impl std::fmt::Debug for Connected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connected").finish_non_exhaustive()
+    }
+}
+
+impl Dial for Tcp {
+    fn dial<'a>(
+        &'a self,
+        address: &'a str,
+        encryption: Option<&'a Tls>,
+        user_timeout: Duration,
+    ) -> BoxFuture<'a, io::Result<Connected>> {
+        Box::pin(async move {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            let socket = SockRef::from(&stream).try_clone()?;
+            socket.set_linger(Some(Duration::ZERO))?;
+            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
+            socket.set_tcp_user_timeout(Some(user_timeout))?;
+            let end_in_order = Box::new(move || drop(socket.set_linger(None)));
+            let Some(settings) = encryption else {
+                let (reading, writing) = stream.into_split();
+                return Ok(Connected {
+                    reading: Box::new(reading),
+                    writing: Box::new(writing),
+                    end_in_order,
+                });
+            };
+            let (config, name) = tls_config(settings).map_err(io::Error::other)?;
+            let stream = TlsConnector::from(config).connect(name, stream).await?;
+            let (reading, writing) = tokio::io::split(stream);
+            Ok(Connected { reading: Box::new(reading), writing: Box::new(writing), end_in_order })
+        })
+    }
+}
+
+/// Connects, or gives up in time.
 pub(super) async fn connect(
+    dial: &dyn Dial,
     address: &str,
     encryption: Option<&Tls>,
     user_timeout: Duration,
 ) -> io::Result<Connected> {
-    let connecting = async {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let socket = SockRef::from(&stream).try_clone()?;
-        socket.set_linger(Some(Duration::ZERO))?;
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
-        socket.set_tcp_user_timeout(Some(user_timeout))?;
-        let Some(settings) = encryption else {
-            let (reading, writing) = stream.into_split();
-            return Ok(Connected { reading: Box::new(reading), writing: Box::new(writing), socket });
-        };
-        let (config, name) = tls_config(settings).map_err(io::Error::other)?;
-        let stream = TlsConnector::from(config).connect(name, stream).await?;
-        let (reading, writing) = tokio::io::split(stream);
-        Ok(Connected { reading: Box::new(reading), writing: Box::new(writing), socket })
-    };
-    timeout(CONNECT_MAX, connecting)
+    timeout(CONNECT_MAX, dial.dial(address, encryption, user_timeout))
         .await
         .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "it did not come up in time")))
 }

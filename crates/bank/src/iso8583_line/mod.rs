@@ -22,6 +22,7 @@ mod session;
 mod settings;
 mod traces;
 
+pub use connect::{Connected, Dial, Reading, Writing};
 pub use settings::{LineSettings, OneLine, Tls};
 
 use crate::{
@@ -34,6 +35,7 @@ use crate::{
 };
 use domain::{BusinessDate, Clock, InvoiceNumber, Reason, Terminal, Timestamp, record::IncidentKind};
 use futures::future::BoxFuture;
+use connect::Tcp;
 use line::{Asking, Line, NoAnswer};
 use questions::Questions;
 use std::sync::{
@@ -51,6 +53,7 @@ struct Shared {
     name: String,
     profile: LineProfile,
     clock: Arc<dyn Clock>,
+    dial: Arc<dyn Dial>,
     desk: OnceLock<Arc<dyn Desk>>,
     late: mpsc::Sender<LateAnswer>,
     /// The business day that the bank announced.
@@ -84,6 +87,17 @@ impl Iso8583Bank {
         settings: LineSettings,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, String> {
+        Self::with_dial(name, profile, settings, clock, Arc::new(Tcp))
+    }
+
+    /// The same, reached in another way than by TCP.
+    pub fn with_dial(
+        name: &str,
+        profile: LineProfile,
+        settings: LineSettings,
+        clock: Arc<dyn Clock>,
+        dial: Arc<dyn Dial>,
+    ) -> Result<Arc<Self>, String> {
         let terminals = settings.check()?;
         let (late, late_answers) = mpsc::channel(LATE_ANSWERS_MAX);
         let engine_profile = Profile {
@@ -103,6 +117,7 @@ impl Iso8583Bank {
             name: name.to_owned(),
             profile,
             clock,
+            dial,
             desk: OnceLock::new(),
             late,
             announced: Mutex::default(),

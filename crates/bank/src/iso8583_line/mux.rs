@@ -181,8 +181,9 @@ impl Mux {
     pub(super) fn cut(&self) {
         let mut table = self.table();
         let in_flight = table.entries.iter().filter(|(_, entry)| entry.is_in_flight());
-        let tickets: Vec<_> =
+        let mut tickets: Vec<_> =
             in_flight.map(|(key, entry)| Ticket { key: key.clone(), turn: entry.turn }).collect();
+        tickets.sort_unstable_by_key(|ticket| ticket.turn);
         let until = Instant::now() + self.remembered_for;
         for ticket in tickets {
             if let Some(State::Queued(ended)) = table.take_queued(&ticket) {

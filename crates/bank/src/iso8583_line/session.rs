@@ -20,7 +20,6 @@ use crate::{
     sending::unsent_max,
 };
 use iso8583::Message;
-use socket2::Socket;
 use std::{
     convert::Infallible,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -64,8 +63,12 @@ impl Line {
             let addresses = &self.settings.addresses;
             let address = &addresses[failures as usize % addresses.len()];
             self.report.stands("connecting");
-            let connecting =
-                connect(address, self.settings.tls.as_ref(), unsent_max(self.shared.profile.horizon));
+            let connecting = connect(
+                self.shared.dial.as_ref(),
+                address,
+                self.settings.tls.as_ref(),
+                unsent_max(self.shared.profile.horizon),
+            );
             match stop.run_until_cancelled(connecting).await {
                 None => break,
                 Some(Ok(connected)) => {
@@ -105,7 +108,7 @@ impl Line {
     /// One connection, from sign-on to its end. The error says why it ended, if it was not told to.
     async fn session(
         self: &Arc<Self>,
-        Connected { reading, writing, socket }: Connected,
+        Connected { reading, writing, end_in_order }: Connected,
         stop: &CancellationToken,
     ) -> Result<(), String> {
         let ended = CancellationToken::new();
@@ -115,7 +118,7 @@ impl Line {
         self.must_sign_on.store(false, Relaxed);
         let writer = tokio::spawn(Arc::clone(self).write(writing, outgoing, ended.clone()));
         let reader = tokio::spawn(Arc::clone(self).read(reading, ended.clone()));
-        let conversed = ended.run_until_cancelled(self.converse(&socket, stop)).await.unwrap_or(Ok(()));
+        let conversed = ended.run_until_cancelled(self.converse(end_in_order, stop)).await.unwrap_or(Ok(()));
         self.is_up.store(false, Relaxed);
         locked(&self.link).take();
         ended.cancel();
@@ -125,15 +128,20 @@ impl Line {
     }
 
     /// From sign-on until something else than the connection's end ends it.
-    async fn converse(self: &Arc<Self>, socket: &Socket, stop: &CancellationToken) -> Result<(), String> {
+    async fn converse(
+        self: &Arc<Self>,
+        end_in_order: Box<dyn FnOnce() + Send>,
+        stop: &CancellationToken,
+    ) -> Result<(), String> {
         tokio::select! {
+            biased;
             talked = self.talk() => talked.map(|never| match never {}),
             () = self.until_lease_is_lost() => Err("the lease on the line is lost".to_owned()),
             () = stop.cancelled() => {
                 self.is_up.store(false, Relaxed);
                 if self.signs_off().await {
                     // The bank has read all that was written before: there is nothing left to hold back.
-                    drop(socket.set_linger(None));
+                    end_in_order();
                 }
                 Ok(())
             }
@@ -145,6 +153,7 @@ impl Line {
         let mut looks = tokio::time::interval(LOOK);
         loop {
             tokio::select! {
+                biased;
                 _ = looks.tick() => {}
                 () = self.traces.until_low() => {}
             }
