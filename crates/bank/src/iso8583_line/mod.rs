@@ -33,9 +33,9 @@ use crate::{
     report::PUBLISH,
     sending::horizon_from_send_before,
 };
+use connect::Tcp;
 use domain::{BusinessDate, Clock, InvoiceNumber, Reason, Terminal, Timestamp, record::IncidentKind};
 use futures::future::BoxFuture;
-use connect::Tcp;
 use line::{Asking, Line, NoAnswer};
 use questions::Questions;
 use std::sync::{

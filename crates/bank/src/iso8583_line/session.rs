@@ -15,7 +15,7 @@ use crate::{
     Holds,
     core_banking::{fraction, hash},
     locked,
-    profile::{Meaning, Operation, Value, Values},
+    profile::{Answer, Meaning, Operation, Value, Values},
     report::Count,
     sending::unsent_max,
 };
@@ -205,14 +205,28 @@ impl Line {
         Ok(())
     }
 
-    /// Whether the bank has agreed. If it does not answer, it is left all the same.
+    /// Whether the bank has answered, whatever it said. If it does not, it is left all the same.
     async fn signs_off(self: &Arc<Self>) -> bool {
-        let signing_off = timeout(SIGN_OFF_MAX, self.ask_session(Operation::SignOff));
-        self.shared.profile.has(Operation::SignOff) && signing_off.await.is_ok_and(|agreed| agreed.is_ok())
+        let signing_off = timeout(SIGN_OFF_MAX, self.exchange_session(Operation::SignOff));
+        self.shared.profile.has(Operation::SignOff)
+            && signing_off.await.is_ok_and(|answered| answered.is_ok())
     }
 
     /// A message about the session, and its answer if that says "done".
     async fn ask_session(self: &Arc<Self>, operation: Operation) -> Result<Values, String> {
+        match self.exchange_session(operation).await {
+            Ok(answer) if self.shared.profile.meaning(operation, &answer.code) == Meaning::Done => {
+                Ok(answer.values)
+            }
+            Ok(answer) => Err(format!("the bank answers with code {}", answer.code)),
+            Err(NoAnswer::Unfit(what)) => Err(what),
+            Err(NoAnswer::NeverSent) => Err("it was not sent".to_owned()),
+            Err(NoAnswer::Unknown(unknown)) => Err(unknown.to_string()),
+        }
+    }
+
+    /// A message about the session, and its answer.
+    async fn exchange_session(self: &Arc<Self>, operation: Operation) -> Result<Answer, NoAnswer> {
         let mut values = Values::new();
         values.set_moment(self.shared.clock.now());
         // A session needs no number that lasts: the moment tells its messages apart.
@@ -229,13 +243,7 @@ impl Line {
             send_before: None,
             deadline: Instant::now() + profile.answer_timeout,
         };
-        match self.exchange(asking).await {
-            Ok(answer) if profile.meaning(operation, &answer.code) == Meaning::Done => Ok(answer.values),
-            Ok(answer) => Err(format!("the bank answers with code {}", answer.code)),
-            Err(NoAnswer::Unfit(what)) => Err(what),
-            Err(NoAnswer::NeverSent) => Err("it was not sent".to_owned()),
-            Err(NoAnswer::Unknown(unknown)) => Err(unknown.to_string()),
-        }
+        self.exchange(asking).await
     }
 
     fn fetch_traces(self: &Arc<Self>) {
