@@ -159,7 +159,7 @@ impl Cases {
     }
 
     /// Takes out of the schedule what is due and finds a place, a payment a partner, around and around. It
-    /// stays known, so that a scan does not add it twice.
+    /// stays in the table, so that a scan does not add it twice; an outcome that is known of it goes along.
     fn take_due(
         &mut self,
         now: Instant,
@@ -175,7 +175,8 @@ impl Cases {
             let Some(place) = places.admit(partner) else { continue };
             self.take_out(partner, due);
             self.last_turn = partner;
-            taken.push((due.1, self.by_number[&due.1].clone(), place));
+            let case = self.by_number.get_mut(&due.1).expect("what is due is in the table");
+            taken.push((due.1, Case { known: case.known.take(), ..case.clone() }, place));
             turns.push_back(partner);
         }
         taken
@@ -594,5 +595,18 @@ mod tests {
         cases.put_back(number, asking);
         assert!(cases.by_number[&number].known.is_some());
         assert_eq!(cases.due.len(), 1);
+    }
+
+    #[test]
+    fn an_outcome_that_could_not_be_booked_does_not_come_back() {
+        let now = Instant::now();
+        let number = InvoiceNumber::new(1);
+        let mut cases = Cases::default();
+        let outcome = Outcome::NotPaid(NotPaidProof::NeverSent);
+        cases.put(number, case(1, now, Some(Known { outcome, put_off_until: None })));
+        let (_, booking, _place) = cases.take_due(now, &Admission::new(2)).remove(0);
+        assert!(booking.known.is_some());
+        cases.put_back(number, Case { known: None, ..booking });
+        assert!(cases.by_number[&number].known.is_none(), "it would be booked in vain again and again");
     }
 }
