@@ -35,7 +35,10 @@ use std::{
     time::Duration,
 };
 use store::Store;
-use tokio::{runtime::Runtime, time::sleep};
+use tokio::{
+    runtime::Runtime,
+    time::{advance, sleep},
+};
 
 const DEPOSIT: i64 = 1_000_000;
 const TOP_UP: i64 = 50_000;
@@ -142,7 +145,8 @@ impl Client {
         if world.word(number).await == "PENDING" {
             let why = ("ani", "letter 7", "the bank's statement");
             operations.propose(number, Resolution::NotPaid, why).await.expect("proposed");
-            sleep(Duration::from_secs(20)).await;
+            let Settings { send_within, .. } = terms().settings;
+            advance(send_within + terms().profile.horizon).await;
             operations.approve(number, Resolution::NotPaid, "budi").await.expect("approved");
         }
         if world.bank.payment(number).is_none() {
@@ -152,7 +156,7 @@ impl Client {
             world.bank.take(number);
             let outcome = PaymentOutcome::Paid(world.bank.paid(number));
             world.bank.send_late(LateAnswer { invoice: number, outcome, contradicts: false });
-            sleep(Duration::from_secs(1)).await;
+            world.until_incident(IncidentKind::PaidAfterRefund, Duration::from_secs(10)).await;
         }
         let corrected =
             operations.correct_incident(number, IncidentKind::PaidAfterRefund, "ani", "letter 8").await;

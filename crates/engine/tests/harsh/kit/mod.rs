@@ -38,7 +38,7 @@ use std::{
 use store::{InvoiceFilter, Store, model::Model};
 use store_sqlite::{Open, OpenError, SqliteStore};
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 pub(crate) const FEE_RUPIAH: i64 = 5_000;
 pub(crate) const CASHBACK_RUPIAH: i64 = 2_000;
@@ -414,6 +414,16 @@ impl World {
             assert_eq!(self.reserved(partner.id).await, 0);
         }
         assert_eq!(deposits, left, "what the partners have left");
+    }
+
+    /// Waits until an incident of this kind is written, at most this long.
+    pub(crate) async fn until_incident(&self, kind: IncidentKind, at_most: Duration) {
+        let written = async {
+            while self.incidents(kind).await == 0 {
+                sleep(Duration::from_millis(200)).await;
+            }
+        };
+        assert!(timeout(at_most, written).await.is_ok(), "no {} within {at_most:?}", kind.name());
     }
 
     /// Waits until an invoice is in this state, at most this long.

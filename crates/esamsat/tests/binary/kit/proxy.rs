@@ -24,7 +24,7 @@ use tokio::{
     },
     runtime::Runtime,
     sync::watch,
-    time::{Instant, sleep},
+    time::{Instant, timeout},
 };
 
 /// Bytes that one read takes along.
@@ -46,7 +46,7 @@ pub(crate) enum Way {
 /// What befalls all connections, those that stand and those that come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Each chunk is held back for so long.
+    /// Each chunk is held back for so long, if this is not lifted before.
     Delay(Duration),
     /// The connection ends when so many more bytes went this way.
     Cut(Way, usize),
@@ -315,7 +315,8 @@ impl Pump<'_> {
             }
             Some(fault @ Fault::Delay(time)) => {
                 self.shared.count(fault);
-                sleep(time).await;
+                let is_lifted = self.shared.until(|state| state.fault != Some(fault));
+                _ = timeout(time, is_lifted).await;
                 to.write_all(chunk).await
             }
             Some(fault @ Fault::Cut(way, after)) if way == self.way => {
