@@ -4,7 +4,7 @@
 //! It shares no rule with the engine. It reads rows as data, calls neither `decide` nor `verify`, and knows of the
 //! design only its tables: what each step posts, which state may follow which, what a bank may be asked.
 
-use crate::{bank::Books, record::Record, store::Lens};
+use crate::{bank::BankStanding, record::Record, store::Lens};
 use domain::{
     Accepted, Account, Command, Decision, Invoice, NotPaidProof, Partner, Reason, State,
     ledger::{AccountKind, Step},
@@ -17,6 +17,15 @@ use std::{
     time::Duration,
 };
 use store::{AuditRow, Batch};
+
+/// A bank's own books, as the auditor reads them.
+pub(crate) trait BankBooks: Send + Sync {
+    /// What they say of a payment, of which they may never have heard.
+    fn standing(&self, identity: &str) -> BankStanding;
+
+    /// All payments that a gateway asked for, by identity.
+    fn payments(&self) -> Vec<(String, BankStanding)>;
+}
 
 /// What a partner was told at the inquiry.
 #[derive(Clone, Copy)]
@@ -44,7 +53,7 @@ pub(crate) struct Answered<'a> {
 pub(crate) struct Auditor {
     lens: Lens,
     record: Arc<Record>,
-    books: Arc<Books>,
+    books: Arc<dyn BankBooks>,
     send_within: Duration,
     seen: Mutex<Seen>,
 }
@@ -74,7 +83,12 @@ struct Seen {
 }
 
 impl Auditor {
-    pub(crate) fn new(lens: Lens, record: Arc<Record>, books: Arc<Books>, send_within: Duration) -> Self {
+    pub(crate) fn new(
+        lens: Lens,
+        record: Arc<Record>,
+        books: Arc<dyn BankBooks>,
+        send_within: Duration,
+    ) -> Self {
         Self { lens, record, books, send_within, seen: Mutex::default() }
     }
 

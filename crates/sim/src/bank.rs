@@ -5,7 +5,13 @@
 //! other's. The books know what no gateway knows: what was taken, and what is still on its way.
 
 use crate::{
-    auditor::Auditor, bugs::Bug, clock::WallClock, gate::Gate, random::Random, record::Record, store::Weather,
+    auditor::{Auditor, BankBooks},
+    bugs::Bug,
+    clock::WallClock,
+    gate::Gate,
+    random::Random,
+    record::Record,
+    store::Weather,
 };
 use bank::{
     Bank, Desk, Holds, InquiryOutcome, InquiryRequest, LateAnswer, NoPlace, Paid, PaymentOutcome,
@@ -108,28 +114,6 @@ impl Books {
             *count
         };
         Random::of(self.seed, &format!("bank/{name}/{count}"))
-    }
-
-    /// What the books say of a payment, of which they may never have heard.
-    pub(crate) fn standing(&self, identity: &str) -> BankStanding {
-        self.inside().payments.get(identity).map_or_else(
-            || BankStanding {
-                invoice: 0,
-                amount: 0,
-                receipt: BankReceipt { reference_number: String::new(), trace_number: String::new() },
-                is_taken: false,
-                may_take: false,
-                may_undo: false,
-                has_lied: false,
-            },
-            Payment::standing,
-        )
-    }
-
-    /// All payments, by identity.
-    pub(crate) fn payments(&self) -> Vec<(String, BankStanding)> {
-        let inside = self.inside();
-        inside.payments.iter().map(|(identity, payment)| (identity.clone(), payment.standing())).collect()
     }
 
     /// Somebody pays a bill at a counter, if it is known and open.
@@ -275,6 +259,31 @@ impl Books {
                 let _heard = sender.try_send(answer.clone());
             }
         });
+    }
+}
+
+impl BankBooks for Books {
+    fn standing(&self, identity: &str) -> BankStanding {
+        self.inside().payments.get(identity).map_or_else(BankStanding::default, Payment::standing)
+    }
+
+    fn payments(&self) -> Vec<(String, BankStanding)> {
+        let inside = self.inside();
+        inside.payments.iter().map(|(identity, payment)| (identity.clone(), payment.standing())).collect()
+    }
+}
+
+impl Default for BankStanding {
+    fn default() -> Self {
+        Self {
+            invoice: 0,
+            amount: 0,
+            receipt: BankReceipt { reference_number: String::new(), trace_number: String::new() },
+            is_taken: false,
+            may_take: false,
+            may_undo: false,
+            has_lied: false,
+        }
     }
 }
 

@@ -33,4 +33,8 @@ pub enum Bug {
     DebitAfterSend,
     /// Whether a payment was begun is looked up in a memory of each gateway's own.
     IdempotencyByCache,
+    /// The bank carries payments out long after its horizon; of a run with lines.
+    LateBank,
+    /// Bits of answers flip, on a line without anything that would show it; of a run with lines.
+    CorruptedAnswers,
 }

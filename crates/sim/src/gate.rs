@@ -98,6 +98,12 @@ impl Gate {
 
     /// A step that can be the last one.
     pub(crate) async fn step(&self, what: &'static str, invoice: Option<i64>) {
+        self.may_end(what, invoice);
+        self.open().await;
+    }
+
+    /// The process may end here.
+    pub(crate) fn may_end(&self, what: &'static str, invoice: Option<i64>) {
         if !self.is_calm.load(Ordering::Relaxed) && self.standing() == Standing::Running {
             let dies = {
                 let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,7 +114,6 @@ impl Gate {
                 self.kill();
             }
         }
-        self.open().await;
     }
 
     /// Resolves at once while the process runs, later when it is stopped, and never when it is dead.

@@ -5,7 +5,9 @@
 //! looks at every commit, every message and every answer. First faults strike; then they stop, and within bounded
 //! time every payment must be final, as the bank has it.
 //!
-//! Deliberately absent: sockets and PostgreSQL. See `docs/internals/proof.md`.
+//! In another kind of runs (`line`) the bank is no simulated one, but the real host behind real ISO 8583 lines.
+//!
+//! Deliberately absent: real sockets and PostgreSQL. See `docs/internals/proof.md`.
 
 mod auditor;
 mod bank;
@@ -14,6 +16,7 @@ mod clock;
 mod database;
 mod gate;
 mod less;
+mod line;
 mod nature;
 mod operator;
 mod partner;
@@ -26,6 +29,7 @@ mod world;
 
 pub use bugs::Bug;
 pub use less::{Less, shrink};
+pub use line::probes as line_probes;
 pub use power::POWER_PROBES;
 pub use record::Wrong;
 
@@ -49,6 +53,8 @@ pub enum Backend {
     Model,
     /// The embedded database, on a machine that loses power.
     Sqlite,
+    /// The model, and real ISO 8583 lines to a real bank host.
+    Lines,
 }
 
 /// One run to be made.
@@ -121,14 +127,21 @@ impl Run {
 
     /// How the command line asks for it.
     pub fn arguments(&self) -> String {
-        let store = if self.backend == Backend::Sqlite { "--store sqlite " } else { "" };
+        let kind = match self.backend {
+            Backend::Model => "",
+            Backend::Sqlite => "--store sqlite ",
+            Backend::Lines => "--line ",
+        };
         let less =
             if self.less == Less::default() { String::new() } else { format!(" --less {}", self.less) };
-        format!("{store}--seed {}{less}", self.seed)
+        format!("{kind}--seed {}{less}", self.seed)
     }
 
     pub(crate) fn terms(&self) -> Terms {
-        let mut terms = Terms::draw(self.seed);
+        let mut terms = match self.backend {
+            Backend::Lines => line::Terms::draw(self.seed).world,
+            Backend::Model | Backend::Sqlite => Terms::draw(self.seed),
+        };
         self.less.apply(&mut terms);
         terms
     }
@@ -141,32 +154,41 @@ impl Run {
             .build()
             .expect("a runtime without I/O can be built");
         runtime.block_on(async {
-            let world = World::new(self);
-            tokio::select! {
-                biased;
-                () = world.record.went_wrong() => {}
-                () = live(&world) => {}
-            }
-            let wrongs = world.record.wrongs();
-            let concerned = wrongs.iter().find_map(|wrong| wrong.invoice);
-            let timeline = if self.trace {
-                world.record.timeline(None)
-            } else if wrongs.is_empty() {
-                Vec::new()
+            if self.backend == Backend::Lines {
+                let (world, bank, books) = line::furnish(self);
+                self.outcome(&world, line::live(&world, &bank, &books)).await
             } else {
-                world.record.timeline(concerned)
-            };
-            Outcome {
-                run: self.clone(),
-                wrongs,
-                trace_hash: world.record.hash(),
-                payments: world.auditor.payments(),
-                faults: world.record.faults(),
-                simulated: world.record.elapsed(),
-                probes: world.record.probes(),
-                timeline,
+                let world = World::new(self);
+                self.outcome(&world, live(&world)).await
             }
         })
+    }
+
+    async fn outcome(&self, world: &World, life: impl Future<Output = ()>) -> Outcome {
+        tokio::select! {
+            biased;
+            () = world.record.went_wrong() => {}
+            () = life => {}
+        }
+        let wrongs = world.record.wrongs();
+        let concerned = wrongs.iter().find_map(|wrong| wrong.invoice);
+        let timeline = if self.trace {
+            world.record.timeline(None)
+        } else if wrongs.is_empty() {
+            Vec::new()
+        } else {
+            world.record.timeline(concerned)
+        };
+        Outcome {
+            run: self.clone(),
+            wrongs,
+            trace_hash: world.record.hash(),
+            payments: world.auditor.payments(),
+            faults: world.record.faults(),
+            simulated: world.record.elapsed(),
+            probes: world.record.probes(),
+            timeline,
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! stdout has the outcome, stderr the progress. Exit code 1: a seed failed, or a probe was never reached.
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use sim::{Backend, Less, Outcome, Run, probes};
+use sim::{Backend, Less, Outcome, Run, line_probes, probes};
 use std::{
     collections::BTreeMap,
     io::Write,
@@ -22,7 +22,8 @@ usage: cargo xtask sim --seeds A..B     run these seeds (B is not among them), o
        cargo xtask sim --seed N         run one seed
        cargo xtask sim --seed N --trace and print all that happened in it
        cargo xtask sim --seed N --less gateways=1,storm_s=20 [--trace]  with less than it draws
-       cargo xtask sim --store sqlite … on the embedded database, on a machine that loses power";
+       cargo xtask sim --store sqlite … on the embedded database, on a machine that loses power
+       cargo xtask sim --line …         with real ISO 8583 lines and a real bank host";
 
 /// What the command line asks for.
 enum Wish {
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (backend, arguments) = match &arguments[..] {
         [option, store, rest @ ..] if option == "--store" && store == "sqlite" => (Backend::Sqlite, rest),
+        [option, rest @ ..] if option == "--line" => (Backend::Lines, rest),
         all => (Backend::Model, all),
     };
     let wish = match wish(arguments) {
@@ -192,17 +194,19 @@ fn many(backend: Backend, seeds: Range<u64>) -> Result<()> {
         write!(out, "{}", shrunk.report())?;
         bail!("{} fails", failed.run);
     }
+    let (usual, rare) = match backend {
+        Backend::Model => (probes::USUAL, probes::RARE),
+        // A power cut ends much of what would have become rare.
+        Backend::Sqlite => (probes::USUAL, sim::POWER_PROBES),
+        Backend::Lines => (line_probes::USUAL, line_probes::RARE),
+    };
     let mut required = Vec::new();
-    if total.seeds >= 100 && backend == Backend::Sqlite {
-        required.extend_from_slice(sim::POWER_PROBES);
-    }
     // Fewer seeds need not reach everything.
     if total.seeds >= 100 {
-        required.extend_from_slice(probes::USUAL);
+        required.extend_from_slice(usual);
     }
-    // A power cut ends much of what would have become rare.
-    if total.seeds >= 2_000 && backend == Backend::Model {
-        required.extend_from_slice(probes::RARE);
+    if total.seeds >= if backend == Backend::Sqlite { 100 } else { 2_000 } {
+        required.extend_from_slice(rare);
     }
     let missed = probes::missed(&total.probes, &required);
     ensure!(missed.is_empty(), "never reached: {}", missed.join("; "));

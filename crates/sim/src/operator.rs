@@ -3,7 +3,7 @@
 //! They are right: what they decide is what the bank's books say when they look, and they look once more before the
 //! second of them approves.
 
-use crate::{random::Random, world::World};
+use crate::{auditor::BankBooks, random::Random, world::World};
 use domain::{
     NotPaidProof, PartnerStatus, Rupiah, State, UpstreamId,
     command::PartnerChange,

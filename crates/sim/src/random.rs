@@ -24,6 +24,11 @@ impl Random {
         mix(self.state)
     }
 
+    /// A stream of its own, which this one's draws change no more.
+    pub(crate) fn branch(&mut self) -> Self {
+        Self { state: self.next() }
+    }
+
     /// From 0 up to `end`, which is not reached; 0 if that is 0.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end.max(1)

@@ -67,6 +67,16 @@ impl Lens {
         at_once(self.model.invoice(InvoiceNumber::new(number))).map(|stored| stored.invoice)
     }
 
+    /// All invoices, in order.
+    pub(crate) fn invoices(&self) -> Vec<Invoice> {
+        let rows = self.rows().into_iter();
+        let invoices = rows.filter_map(|row| match row {
+            AuditRow::Invoice(invoice) => Some(*invoice),
+            _ => None,
+        });
+        invoices.collect()
+    }
+
     pub(crate) fn partners(&self) -> Vec<Partner> {
         at_once(self.model.partners())
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     Backend, Run,
-    auditor::{Answered, Auditor},
+    auditor::{Answered, Auditor, BankBooks},
     bank::{Books, Connector, terminals},
     bugs::Bug,
     clock::WallClock,
@@ -35,7 +35,7 @@ use tokio::{
 };
 
 pub(crate) const ENVIRONMENT: Environment = Environment::Live;
-const PRODUCT: &str = "SAMSAT_JABAR";
+pub(crate) const PRODUCT: &str = "SAMSAT_JABAR";
 const UPSTREAM: &str = "bank";
 
 /// What is drawn for a run before it begins.
@@ -54,7 +54,7 @@ pub(crate) struct Terms {
     pub(crate) commit_faults_permille: u64,
     /// How often nature does something.
     pub(crate) nature_ms_max: u64,
-    epoch: Timestamp,
+    pub(crate) epoch: Timestamp,
 }
 
 impl Terms {
@@ -105,6 +105,15 @@ impl Terms {
     }
 }
 
+/// A bank in the place of the made-up one.
+pub(crate) trait OtherBank: Send + Sync {
+    /// How one life of a gateway reaches it.
+    fn connector(&self, gateway: &Gateway, life: &str, gate: &Arc<Gate>) -> Arc<dyn Bank>;
+
+    /// What a vehicle is asked for by.
+    fn vehicle(&self, number: u64) -> (Nik, ChassisNumber);
+}
+
 /// One gateway, through all its lives.
 pub(crate) struct Gateway {
     pub(crate) name: String,
@@ -148,28 +157,36 @@ pub(crate) struct World {
     pub(crate) is_over: AtomicBool,
     /// Where the run is on a database.
     pub(crate) database: Option<Arc<Database>>,
-    model: Model,
+    pub(crate) model: Model,
     stale: Stale,
     bug: Option<Bug>,
+    other_bank: Option<Arc<dyn OtherBank>>,
 }
 
 impl World {
     pub(crate) fn new(run: &Run) -> Arc<Self> {
-        let (seed, bug, terms) = (run.seed, run.bug, run.terms());
+        let (seed, terms) = (run.seed, run.terms());
         let record = Arc::new(Record::begin(terms.epoch));
         let books = Books::new(seed, Arc::clone(&record));
+        Self::with(run, (terms, record), &books, (Arc::clone(&books) as Arc<dyn BankBooks>, None))
+    }
+
+    /// A world whose bank may be another one, with books that the auditor reads.
+    pub(crate) fn with(
+        run: &Run,
+        (terms, record): (Terms, Arc<Record>),
+        books: &Arc<Books>,
+        (audited, other_bank): (Arc<dyn BankBooks>, Option<Arc<dyn OtherBank>>),
+    ) -> Arc<Self> {
+        let &Run { seed, bug, .. } = run;
         let model = Model::new();
         let lens = Lens::new(model.clone(), bug);
         let database = (run.backend == Backend::Sqlite).then(|| {
             let synced = if bug == Some(Bug::FsyncLies) { Fate::Lies } else { Fate::Done };
             Database::new(synced, Random::of(seed, "losses"), model.clone(), Arc::clone(&record))
         });
-        let auditor = Arc::new(Auditor::new(
-            lens.clone(),
-            Arc::clone(&record),
-            Arc::clone(&books),
-            terms.settings.send_within,
-        ));
+        let auditor =
+            Arc::new(Auditor::new(lens.clone(), Arc::clone(&record), audited, terms.settings.send_within));
         let weather = Arc::new(Weather::default());
         weather.commit_ms_max.store(8, Ordering::Relaxed);
         weather.commit_faults_permille.store(terms.commit_faults_permille, Ordering::Relaxed);
@@ -186,7 +203,7 @@ impl World {
             seed,
             terms,
             record,
-            books,
+            books: Arc::clone(books),
             auditor,
             weather,
             lens,
@@ -198,6 +215,7 @@ impl World {
             model,
             stale: Stale::default(),
             bug,
+            other_bank,
         })
     }
 
@@ -293,24 +311,11 @@ impl World {
         let number = gateway.lives.fetch_add(1, Ordering::Relaxed) + 1;
         let name = format!("{}.{number}", gateway.name);
         let gate = self.gate(&name, self.terms.crash_permyriad);
-        let connector = Connector {
-            books: Arc::clone(&self.books),
-            gate: Arc::clone(&gate),
-            gateway: gateway.name.clone(),
-            life: number,
-            auditor: Arc::clone(&self.auditor),
-            record: Arc::clone(&self.record),
-            clock: Arc::clone(&gateway.clock),
-            weather: Arc::clone(&self.weather),
-            profile: self.terms.profile.clone(),
-            terminals: terminals(if self.terms.gateways > 1 { self.terms.gateways } else { 0 }),
-            line: Arc::new(Semaphore::new(self.terms.line_max)),
-            desk: OnceLock::new(),
-            places: AtomicU64::new(0),
-            trouble_permille: self.terms.trouble_permille,
-            bug: self.bug,
+        let bank = match &self.other_bank {
+            Some(other) => other.connector(gateway, &name, &gate),
+            None => Arc::new(self.connector(gateway, number, &gate)),
         };
-        let upstream = Upstream { name: UPSTREAM.to_owned(), bank: Arc::new(connector) as Arc<dyn Bank> };
+        let upstream = Upstream { name: UPSTREAM.to_owned(), bank };
         let start = Engine::start(
             self.terms.settings.clone(),
             self.disk(&name, &gate),
@@ -327,6 +332,26 @@ impl World {
             gate.kill();
         }
         Some(Life { engine: engine?, gate })
+    }
+
+    fn connector(&self, gateway: &Gateway, life: u32, gate: &Arc<Gate>) -> Connector {
+        Connector {
+            books: Arc::clone(&self.books),
+            gate: Arc::clone(gate),
+            gateway: gateway.name.clone(),
+            life,
+            auditor: Arc::clone(&self.auditor),
+            record: Arc::clone(&self.record),
+            clock: Arc::clone(&gateway.clock),
+            weather: Arc::clone(&self.weather),
+            profile: self.terms.profile.clone(),
+            terminals: terminals(if self.terms.gateways > 1 { self.terms.gateways } else { 0 }),
+            line: Arc::new(Semaphore::new(self.terms.line_max)),
+            desk: OnceLock::new(),
+            places: AtomicU64::new(0),
+            trouble_permille: self.terms.trouble_permille,
+            bug: self.bug,
+        }
     }
 
     /// Brings a gateway up again whenever it is dead.
@@ -357,12 +382,15 @@ impl World {
     ) -> Option<Result<View, Refused>> {
         let life = self.gateways[gateway].life()?;
         let partner = self.partner(partner);
-        let inquiry = Inquiry {
-            product: ProductCode::parse(if vehicle == u64::MAX { "NOWHERE" } else { PRODUCT })
-                .expect("a code"),
-            nik: Nik::parse("320111111111111").expect("a NIK"),
-            chassis: ChassisNumber::parse(&chassis(vehicle % 1_000_000)).expect("a chassis number"),
+        let (nik, chassis) = match &self.other_bank {
+            Some(other) => other.vehicle(vehicle),
+            None => (
+                Nik::parse("320111111111111").expect("a NIK"),
+                ChassisNumber::parse(&chassis(vehicle % 1_000_000)).expect("a chassis number"),
+            ),
         };
+        let product = ProductCode::parse(if vehicle == u64::MAX { "NOWHERE" } else { PRODUCT });
+        let inquiry = Inquiry { product: product.expect("a code"), nik, chassis };
         let answer = life.gate.answered(life.engine.inquire(partner, inquiry, Instant::now())).await?;
         match &answer {
             Ok(view) => self.auditor.offered(partner, view),
