@@ -7,12 +7,17 @@ use crate::kit::{
     watched::settle,
 };
 use ::engine::bank::StatusOutcome;
-use domain::{InvoiceNumber, Lease, Partner, record::IncidentKind};
-use engine::{Settings, domain};
+use domain::{
+    Accepted, Clock, Command, InvoiceNumber, Lease, Partner, Slot,
+    command::{PaymentFacts, PutOffResolution},
+    record::IncidentKind,
+};
+use engine::{Settings, domain, store};
 use std::{sync::Arc, time::Duration};
+use store::Batch;
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 const DEPOSIT: i64 = 1_000_000;
@@ -197,4 +202,54 @@ async fn who_stops_in_good_order_gives_its_leases_up_and_another_one_goes_on_at_
         }
         world.must_be_over(DEPOSIT).await;
     }
+}
+
+/// Another gateway may still send it, and hear of it; by clocks that differ its age is not known.
+#[tokio::test(start_paused = true)]
+async fn a_young_payment_of_another_gateway_is_not_asked_about() {
+    for set_back in [0, 3_600_000] {
+        let (world, _holder, partner) = with_holder().await;
+        let dying = world.start().await;
+        world.bank.on_status(Status::Says(StatusOutcome::UnderWay));
+        let begun = world.clock.now();
+        let number = silent_payment(&world, &dying, &partner, None).await;
+        dying.store.set_paused(true);
+        world.clock.jump(-set_back);
+        let begun_by_this_clock = begun.minus(Duration::from_millis(set_back.unsigned_abs()));
+        let asked = world.bank.question_after(number, begun_by_this_clock).await;
+        let after = asked.since(begun_by_this_clock);
+        assert!((OWN..OWN + SCAN * 2).contains(&after), "{after:?}");
+    }
+}
+
+/// As another gateway writes it, whose clock is behind: by this one's the moment has passed at once.
+async fn put_off_by_another(world: &World, number: InvoiceNumber) {
+    let invoice = world.invoice(number).await;
+    let attempt = invoice.state.attempt().expect("it is open");
+    let put_off = PutOffResolution {
+        facts: PaymentFacts::of(&invoice).expect("it has a bill"),
+        resolve_after: attempt.resolve_after.plus(Duration::from_millis(1)),
+        rest: HORIZON,
+        reverses: false,
+        fence: None,
+        at: attempt.resolve_after,
+    };
+    let commands = vec![Command::PutOffResolution(Box::new(put_off))];
+    let batch = Batch { id: world.ids().batch(), slot: Slot(0), commands };
+    let decided = world.store().apply(batch).await.expect("a batch");
+    assert!(matches!(decided[..], [Ok(Accepted::PutOff { .. })]), "{decided:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_of_another_gateway_is_waited_out_by_ones_own_clock() {
+    let (world, holder, partner) = with_holder().await;
+    let begun = Instant::now();
+    let number = silent_payment(&world, &holder, &partner, None).await;
+    sleep_until(begun + HORIZON - Duration::from_secs(1)).await;
+    put_off_by_another(&world, number).await;
+    let put_off = world.clock.now();
+    world.until(number, "REFUND", HORIZON * 2).await;
+    let waited = world.clock.now().since(put_off);
+    assert!((HORIZON..HORIZON + Duration::from_secs(3)).contains(&waited), "{waited:?}");
+    world.must_be_over(DEPOSIT).await;
 }

@@ -1,10 +1,11 @@
 //! What operators change between an inquiry and its payment, and what they book by hand.
 
-use crate::kit::{CASHBACK_RUPIAH, ENVIRONMENT, TOTAL_RUPIAH, World, answer, watched::begin};
+use crate::kit::{CASHBACK_RUPIAH, ENVIRONMENT, TOTAL_RUPIAH, World, answer, bank::Pay, watched::begin};
+use ::engine::bank::Bank;
 use domain::{PartnerStatus, Reason, Rupiah, command::PartnerChange};
-use engine::{domain, operate::Error};
-use std::time::Duration;
-use tokio::time::sleep;
+use engine::{Engine, Settings, StartError, Upstream, domain, operate::Error};
+use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep};
 
 const DEPOSIT: i64 = 1_000_000;
 
@@ -101,4 +102,19 @@ async fn nobody_pays_or_sees_another_partners_invoice() {
     assert_eq!(answer(&gateway.pay(&other, number).await), Err(Reason::InvoiceUnknown));
     assert_eq!(partner.environment, ENVIRONMENT);
     world.must_be_over(2 * DEPOSIT).await;
+}
+
+/// Nobody could ask about it, and nobody would know that it is open.
+#[tokio::test(start_paused = true)]
+async fn a_gateway_does_not_start_without_the_upstream_of_a_payment_that_is_open() {
+    let (world, gateway, partner) = World::with_gateway(DEPOSIT).await;
+    let number = gateway.invoice(&partner, 1).await;
+    world.bank.next_pay(Pay::Silent { takes_after: None });
+    assert_eq!(answer(&gateway.pay(&partner, number).await), Ok("PENDING"));
+    gateway.engine.shut_down(Instant::now()).await;
+    let upstream = Upstream { name: "another".to_owned(), bank: Arc::clone(&world.bank) as Arc<dyn Bank> };
+    let clock = Arc::clone(&world.clock) as Arc<dyn domain::Clock>;
+    let started = Engine::start(Settings::default(), world.store(), vec![upstream], clock, world.ids()).await;
+    let Err(StartError::UpstreamMissing { invoice, name }) = started.map(drop) else { panic!("it started") };
+    assert_eq!((invoice, name.as_str()), (number, "bank"));
 }

@@ -177,6 +177,21 @@ async fn paid_by_another_is_refunded_once_it_cannot_be_this_payment_on_its_way()
     }
 }
 
+/// What the bank refuses in answer to a question may still be on its way, whatever the clock on the wall says.
+#[tokio::test(start_paused = true)]
+async fn a_question_that_is_refused_ends_nothing_before_the_payment_can_have_left() {
+    let (world, gateway, partner) = World::with_gateway(DEPOSIT).await;
+    let refused = Refusal::new(Reason::BillAlreadyPaid);
+    world.bank.on_status(Status::Says(StatusOutcome::Refused(refused)));
+    let pay = Pay::Lost { unknown: Unknown::ConnectionCut, taken: false };
+    let (number, begun) = open_payment(&world, &gateway, &partner, pay).await;
+    world.clock.jump(3_600_000);
+    sleep_until(begun + SEND_WITHIN - Duration::from_millis(1)).await;
+    must_stay_pending(&world, number, Duration::ZERO).await;
+    world.until(number, "REFUND", Duration::from_secs(10)).await;
+    world.must_be_over(DEPOSIT).await;
+}
+
 /// A proposal stops the questions that could pay, so that the moment comes at which "not paid" can be approved.
 #[tokio::test(start_paused = true)]
 async fn operators_can_refund_where_a_question_may_pay() {
