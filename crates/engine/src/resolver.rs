@@ -370,10 +370,6 @@ impl Engine {
             && self.leases.holding(&leases::resolver(facts.upstream)) == Holds::No;
         let known = match &case.known {
             Some(known) => Some(known.clone()),
-            // Whoever looks after it asks already, and each such question puts off when the other's counts.
-            None if question != Question::Asks && case.is_put_off_by_another(attempt) && is_others => {
-                return Asked::Done;
-            }
             None => self.ask(bank.as_ref(), &stored, &facts, &mut case).await,
         };
         let Some(known) = known else {

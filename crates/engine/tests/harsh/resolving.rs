@@ -7,11 +7,11 @@ use crate::kit::{
 };
 use ::engine::bank::{LateAnswer, Paid, PaymentOutcome, Profile, Question, StatusOutcome, Unknown};
 use domain::{
-    Clock, InvoiceNumber, NotPaidProof, Partner, Reason, Refusal, Rejection, Rupiah, State,
+    Clock, InvoiceNumber, NotPaidProof, Partner, Reason, Refusal, Rejection, Rupiah, State, Timestamp,
     invoice::BankReceipt,
     record::{IncidentKind, Resolution},
 };
-use engine::{Failure, domain, operate};
+use engine::{Failure, Settings, domain, operate};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::Notify,
@@ -189,6 +189,22 @@ async fn a_question_that_is_refused_ends_nothing_before_the_payment_can_have_lef
     sleep_until(begun + SEND_WITHIN - Duration::from_millis(1)).await;
     must_stay_pending(&world, number, Duration::ZERO).await;
     world.until(number, "REFUND", Duration::from_secs(10)).await;
+    world.must_be_over(DEPOSIT).await;
+}
+
+/// Nothing can be on its way any more only when both clocks say so.
+#[tokio::test(start_paused = true)]
+async fn a_clock_put_forward_brings_no_refund_forward_where_a_question_may_pay() {
+    let profile = Profile { question: Question::Executes, ..Terms::default().profile };
+    let (world, gateway, partner) = World::with_terms(Terms { profile, ..Terms::default() }, DEPOSIT).await;
+    let pay = Pay::Lost { unknown: Unknown::ConnectionCut, taken: false };
+    let (number, begun) = open_payment(&world, &gateway, &partner, pay).await;
+    world.clock.jump(3_600_000);
+    world.bank.question_after(number, Timestamp::from_millis(0)).await;
+    assert!(begun.elapsed() >= Settings::default().status_question_pause, "{:?}", begun.elapsed());
+    sleep_until(begun + SEND_WITHIN + HORIZON - Duration::from_millis(1)).await;
+    must_stay_pending(&world, number, Duration::ZERO).await;
+    world.until(number, "REFUND", Duration::from_mins(5)).await;
     world.must_be_over(DEPOSIT).await;
 }
 
